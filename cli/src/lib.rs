@@ -1,0 +1,1 @@
+//! The signalpost command: up, send, events.

@@ -1,0 +1,1 @@
+//! Sends what was accepted, and keeps every attempt on record.

@@ -1,0 +1,1 @@
+//! The only writer of normalized events, and the query API over them.

@@ -1,0 +1,1 @@
+//! A faithful fake PagerDuty with faults on request.

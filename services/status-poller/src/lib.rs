@@ -1,0 +1,1 @@
+//! Polls Statuspage pages and turns them into events.

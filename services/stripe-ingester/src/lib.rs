@@ -1,0 +1,1 @@
+//! Verifies and normalizes Stripe webhooks.

@@ -1,0 +1,1 @@
+//! Deterministic summaries of alert text.

@@ -1,0 +1,96 @@
+//! What surrounds every router: correlation, problems, panics, request metrics, health and `/metrics`.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::FutureExt as _;
+use http::HeaderValue;
+use schema::{CorrelationId, names};
+
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::problem::{Code, Problem};
+use crate::{health, ids, metrics};
+
+/// What each service has, whatever it does.
+pub struct Base {
+    pub service: &'static str,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+impl Base {
+    pub fn new(service: &'static str, clock: Clock) -> Self {
+        Self {
+            service,
+            clock,
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// The router with `/healthz`, `/readyz`, `/metrics`, problems for 404 and 405, and the layer around all of it.
+    pub fn wrap(self: &Arc<Self>, router: Router, health: Health) -> Router {
+        router
+            .route(names::HEALTHZ, get(health::healthz))
+            .merge(
+                Router::new()
+                    .route(names::READYZ, get(health::readyz))
+                    .with_state(Arc::new(health)),
+            )
+            .merge(
+                Router::new()
+                    .route(names::METRICS, get(metrics::metrics))
+                    .with_state(Arc::clone(self)),
+            )
+            .fallback(async || Code::NotFound.because("no such path"))
+            .method_not_allowed_fallback(async || {
+                Code::MethodNotAllowed.because("see /openapi.json")
+            })
+            .layer(middleware::from_fn_with_state(Arc::clone(self), surround))
+    }
+}
+
+async fn surround(State(base): State<Arc<Base>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let correlation_id = request
+        .headers()
+        .get(names::CORRELATION_ID)
+        .and_then(|value| CorrelationId::parse(value.to_str().ok()?))
+        .unwrap_or_else(|| ids::correlation_id(base.clock.now()));
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    request.extensions_mut().insert(correlation_id.clone());
+
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(%correlation_id, "a handler panicked");
+            axum::response::IntoResponse::into_response(
+                Code::Internal.because("the request was not carried out"),
+            )
+        }
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        // A refusal is the caller's affair; a failure of ours is logged here, once.
+        if problem.code.status().is_server_error() {
+            tracing::warn!(%correlation_id, code = problem.code.as_str(), detail = problem.detail, "request failed");
+        } else {
+            tracing::info!(%correlation_id, code = problem.code.as_str(), detail = problem.detail, "request refused");
+        }
+        response = problem.render(&correlation_id);
+    }
+    if let Ok(value) = HeaderValue::from_str(correlation_id.as_str()) {
+        response.headers_mut().insert(names::CORRELATION_ID, value);
+    }
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    base.metrics
+        .observe_request(&method, route, response.status(), started.elapsed());
+    response
+}

@@ -1,0 +1,245 @@
+//! Configuration: environment over `.env` over the default in code.
+//!
+//! A service declares one flat struct with `#[serde(default)]` and a [`Default`]; a variable that is set but empty
+//! counts as absent, and hides the one in `.env`. Every complaint is reported at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+/// What a service can be told.
+pub trait Config: DeserializeOwned + Default {
+    /// What is missing or does not fit together; empty when the service may start.
+    fn complaints(&self) -> Vec<String>;
+
+    /// Where the service listens.
+    fn listen_addr(&self) -> String;
+}
+
+/// Everything that is wrong with the configuration, one complaint a line.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has {} fault(s):\n  {}", .0.len(), .0.join("\n  "))]
+pub struct Faults(pub Vec<String>);
+
+/// Reads the process environment over `.env` in the working directory.
+pub fn from_env<C: Config>() -> Result<C, Faults> {
+    let mut variables = BTreeMap::new();
+    if let Ok(entries) = dotenvy::from_path_iter(".env") {
+        for entry in entries {
+            let (name, value) = entry.map_err(|fault| Faults(vec![format!(".env: {fault}")]))?;
+            variables.insert(name, value);
+        }
+    }
+    for (name, value) in std::env::vars_os() {
+        // A name or value that is not UTF-8 cannot be one of ours.
+        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
+            variables.insert(name, value);
+        }
+    }
+    from_variables(variables)
+}
+
+/// As [`from_env`], from given variables.
+pub fn from_variables<C: Config>(
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<C, Faults> {
+    let given: Vec<(String, String)> = variables
+        .into_iter()
+        .filter(|(_, value)| !value.trim().is_empty())
+        .collect();
+    // envy stops at the first fault; every field has a default, so each variable can be tried alone.
+    let mut faults = Vec::new();
+    let mut readable = Vec::with_capacity(given.len());
+    for variable in given {
+        match envy::from_iter::<_, C>([variable.clone()]) {
+            Ok(_) => readable.push(variable),
+            Err(fault) => faults.push(format!("{}: {fault}", variable.0)),
+        }
+    }
+    let config: C = envy::from_iter(readable).map_err(|fault| Faults(vec![fault.to_string()]))?;
+    faults.extend(config.complaints());
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(Faults(faults))
+    }
+}
+
+/// A comma-separated list; blanks around items and empty items are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List(pub Vec<String>);
+
+impl List {
+    pub fn of(items: &[&str]) -> Self {
+        Self(items.iter().map(|item| (*item).to_owned()).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self(
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        ))
+    }
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// Comma-separated secrets. They never show in Debug output.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<secrecy::SecretString>);
+
+impl Secrets {
+    pub fn of(secrets: &[&str]) -> Self {
+        Self(secrets.iter().map(|secret| (*secret).into()).collect())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The secrets themselves, for the one place that uses them.
+    pub fn expose(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(secrecy::ExposeSecret::expose_secret)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} redacted]", self.0.len())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let List(items) = List::deserialize(deserializer)?;
+        Ok(Self(items.into_iter().map(Into::into).collect()))
+    }
+}
+
+/// A complaint unless the text is a host and port that can be listened on.
+pub fn complain_of_listen_addr(complaints: &mut Vec<String>, name: &str, host: &str, port: u16) {
+    let bracketed = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    if bracketed.parse::<SocketAddr>().is_err() && host != "localhost" {
+        complaints.push(format!("{name}_HOST: `{host}` is not an IP address"));
+    }
+}
+
+/// `host:port`, with the brackets that IPv6 needs.
+pub fn listen_addr(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(default)]
+    struct Example {
+        example_port: u16,
+        example_limit: u32,
+        example_flag: bool,
+        example_urls: List,
+        example_secret: Secrets,
+    }
+
+    impl Default for Example {
+        fn default() -> Self {
+            Self {
+                example_port: 3000,
+                example_limit: 10,
+                example_flag: false,
+                example_urls: List::default(),
+                example_secret: Secrets::default(),
+            }
+        }
+    }
+
+    impl Config for Example {
+        fn complaints(&self) -> Vec<String> {
+            if self.example_secret.is_empty() {
+                vec!["EXAMPLE_SECRET: required".to_owned()]
+            } else {
+                Vec::new()
+            }
+        }
+
+        fn listen_addr(&self) -> String {
+            listen_addr("127.0.0.1", self.example_port)
+        }
+    }
+
+    fn read(variables: &[(&str, &str)]) -> Result<Example, Faults> {
+        from_variables(
+            variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        )
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = read(&[
+            ("EXAMPLE_PORT", "eighty"),
+            ("EXAMPLE_LIMIT", "-1"),
+            ("EXAMPLE_FLAG", "1"),
+        ])
+        .unwrap_err();
+        let text = faults.to_string();
+        for name in [
+            "EXAMPLE_PORT",
+            "EXAMPLE_LIMIT",
+            "EXAMPLE_FLAG",
+            "EXAMPLE_SECRET",
+        ] {
+            assert!(text.contains(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_absent() {
+        let config = read(&[("EXAMPLE_PORT", ""), ("EXAMPLE_SECRET", "s")]).unwrap();
+        assert_eq!(config.example_port, 3000);
+        assert!(read(&[("EXAMPLE_SECRET", " ")]).is_err());
+    }
+
+    #[test]
+    fn lists_are_trimmed_and_secrets_do_not_show() {
+        let config = read(&[
+            ("EXAMPLE_URLS", "a, b,,"),
+            ("EXAMPLE_SECRET", "canary-1,canary-2\n"),
+        ])
+        .unwrap();
+        assert_eq!(config.example_urls, List::of(&["a", "b"]));
+        assert_eq!(
+            config.example_secret.expose().collect::<Vec<_>>(),
+            ["canary-1", "canary-2"]
+        );
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+}

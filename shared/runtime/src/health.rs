@@ -1,0 +1,166 @@
+//! `/healthz` says that the process answers; `/readyz` says what each dependency is doing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use futures_util::future::{BoxFuture, join_all};
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A dependency that has not answered within this counts as down.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What one look at a dependency found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    pub status: Status,
+    /// Further facts, such as a lag or the reason it is down.
+    #[serde(flatten, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Up,
+    /// Works, but somebody should look.
+    Degraded,
+    Down,
+}
+
+impl Finding {
+    pub fn up() -> Self {
+        Self {
+            status: Status::Up,
+            detail: Value::Null,
+        }
+    }
+
+    pub fn degraded(reason: impl Into<String>) -> Self {
+        Self {
+            status: Status::Degraded,
+            detail: json!({ "reason": reason.into() }),
+        }
+    }
+
+    pub fn down(reason: impl Into<String>) -> Self {
+        Self {
+            status: Status::Down,
+            detail: json!({ "reason": reason.into() }),
+        }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Value::Object(facts) = &mut self.detail {
+            facts.insert(name.to_owned(), value.into());
+        } else {
+            self.detail = json!({ name: value.into() });
+        }
+        self
+    }
+}
+
+type Look = Box<dyn Fn() -> BoxFuture<'static, Finding> + Send + Sync>;
+
+/// The dependencies of a service, each with a way to look at it.
+#[derive(Default)]
+pub struct Health {
+    dependencies: Vec<(&'static str, bool, Look)>,
+}
+
+impl Health {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A dependency without which the service is of no use.
+    #[must_use]
+    pub fn needs<F: Future<Output = Finding> + Send + 'static>(
+        mut self,
+        name: &'static str,
+        look: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.dependencies
+            .push((name, true, Box::new(move || Box::pin(look()))));
+        self
+    }
+
+    /// A dependency that is told of, but does not make the service unready.
+    #[must_use]
+    pub fn tells<F: Future<Output = Finding> + Send + 'static>(
+        mut self,
+        name: &'static str,
+        look: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self {
+        self.dependencies
+            .push((name, false, Box::new(move || Box::pin(look()))));
+        self
+    }
+}
+
+pub(crate) async fn healthz() -> impl IntoResponse {
+    Json(json!({ "ok": true }))
+}
+
+pub(crate) async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+    let looks = health
+        .dependencies
+        .iter()
+        .map(async |(name, needed, look)| {
+            let finding = tokio::time::timeout(CHECK_TIMEOUT, look()).await;
+            (
+                *name,
+                *needed,
+                finding.unwrap_or_else(|_| Finding::down("no answer within 1 s")),
+            )
+        });
+    let findings = join_all(looks).await;
+    let ready = findings
+        .iter()
+        .all(|(_, needed, finding)| !needed || finding.status != Status::Down);
+    let dependencies: BTreeMap<_, _> = findings
+        .into_iter()
+        .map(|(name, _, finding)| (name, finding))
+        .collect();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": ready, "dependencies": dependencies })),
+    )
+}
+
+/// For containers without a shell: `SERVICE healthcheck` asks the running service's `/healthz`, and its exit code tells.
+pub fn check_requested() -> bool {
+    std::env::args()
+        .nth(1)
+        .is_some_and(|argument| argument == "healthcheck")
+}
+
+/// Asks `/healthz` at the address the service listens on.
+pub async fn check(listen_addr: &str) -> anyhow::Result<()> {
+    let reachable = listen_addr
+        .replace("0.0.0.0", "127.0.0.1")
+        .replace("[::]", "[::1]");
+    let client = crate::http_client::internal(CHECK_TIMEOUT);
+    let response = client
+        .get(format!("http://{reachable}/healthz"))
+        .send()
+        .await?;
+    anyhow::ensure!(
+        response.status().is_success(),
+        "/healthz answered {}",
+        response.status()
+    );
+    Ok(())
+}

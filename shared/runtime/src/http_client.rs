@@ -1,0 +1,147 @@
+//! HTTP out. Every client bounds its waits, follows no redirect and tells a failure by a stable word.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest_retry::policies::ExponentialBackoff;
+use reqwest_retry::{RetryTransientMiddleware, Retryable, RetryableStrategy};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Shorter than [`Limits::INTERNAL`](crate::server::Limits::INTERNAL)'s head timeout.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// For calls between our own services. Repeats only what was never sent, so that nothing is done twice.
+pub fn internal(timeout: Duration) -> ClientWithMiddleware {
+    let policy = ExponentialBackoff::builder()
+        .retry_bounds(Duration::from_millis(20), Duration::from_millis(200))
+        .build_with_max_retries(2);
+    ClientBuilder::new(build(base().timeout(timeout)))
+        .with(RetryTransientMiddleware::new_with_policy_and_strategy(
+            policy, NeverSent,
+        ))
+        .build()
+}
+
+/// For one call, one try: the gateway, which chooses another replica itself, and deliveries, whose retries are on record.
+pub fn single_try(timeout: Duration) -> ClientWithMiddleware {
+    ClientBuilder::new(build(base().timeout(timeout))).build()
+}
+
+/// For vendors' status pages: reads are harmless, so a passing failure is tried once more.
+pub fn vendor(timeout: Duration) -> ClientWithMiddleware {
+    let policy = ExponentialBackoff::builder()
+        .retry_bounds(Duration::from_millis(200), Duration::from_secs(1))
+        .build_with_max_retries(1);
+    ClientBuilder::new(build(base().timeout(timeout).https_only(false)))
+        .with(RetryTransientMiddleware::new_with_policy(policy))
+        .build()
+}
+
+fn base() -> reqwest::ClientBuilder {
+    static TLS: Once = Once::new();
+    TLS.call_once(|| {
+        // Already installed by another client of this process is as good.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE)
+        .tcp_nodelay(true)
+        .user_agent(concat!("Signalpost/", env!("CARGO_PKG_VERSION")))
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "only a TLS backend that does not load can fail, at start-up"
+)]
+fn build(builder: reqwest::ClientBuilder) -> reqwest::Client {
+    builder
+        .build()
+        .expect("the HTTP client's TLS backend loads")
+}
+
+/// A connection that was refused carried nothing; anything later may have been acted on.
+struct NeverSent;
+
+impl RetryableStrategy for NeverSent {
+    fn handle(
+        &self,
+        result: &Result<reqwest::Response, reqwest_middleware::Error>,
+    ) -> Option<Retryable> {
+        match result {
+            Err(reqwest_middleware::Error::Reqwest(fault)) if fault.is_connect() => {
+                Some(Retryable::Transient)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A stable word for why a call had no answer.
+pub fn failure_code(fault: &reqwest_middleware::Error) -> &'static str {
+    match fault {
+        reqwest_middleware::Error::Reqwest(fault) => transport_code(fault),
+        reqwest_middleware::Error::Middleware(_) => "connect",
+    }
+}
+
+fn transport_code(fault: &reqwest::Error) -> &'static str {
+    if fault.is_timeout() {
+        return "timeout";
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(fault);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            match io.kind() {
+                std::io::ErrorKind::ConnectionRefused => return "connection_refused",
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => {
+                    return "connection_reset";
+                }
+                std::io::ErrorKind::TimedOut => return "timeout",
+                _ => {}
+            }
+        }
+        if error.is::<rustls::Error>() {
+            return "tls_error";
+        }
+        let text = error.to_string();
+        if text.contains("dns error") || text.contains("failed to lookup address") {
+            return "dns_error";
+        }
+        cause = error.source();
+    }
+    if fault.is_connect() {
+        "connect"
+    } else {
+        "connection_reset"
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    #[error("longer than the {0} bytes that are taken")]
+    TooLarge(usize),
+    #[error("broken off: {0}")]
+    Broken(&'static str),
+}
+
+/// Reads a response's body up to `limit` bytes; the client's timeout covers it.
+pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Bytes, BodyFault> {
+    let mut chunks = response.bytes_stream();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|fault| BodyFault::Broken(transport_code(&fault)))?;
+        if body.len() + chunk.len() > limit {
+            return Err(BodyFault::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

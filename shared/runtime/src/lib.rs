@@ -1,0 +1,17 @@
+//! What every Signalpost service does the same way: configuration, logs, correlation, the accept loop, problems,
+//! health, metrics, outbound HTTP, group commit, time and the end.
+
+pub mod base;
+pub mod clock;
+pub mod config;
+pub mod extract;
+pub mod group_commit;
+pub mod health;
+pub mod http_client;
+pub mod ids;
+pub mod metrics;
+pub mod problem;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+pub mod upstream;
