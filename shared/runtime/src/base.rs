@@ -94,3 +94,88 @@ async fn surround(State(base): State<Arc<Base>>, mut request: Request, next: Nex
         .observe_request(&method, route, response.status(), started.elapsed());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use http::StatusCode;
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::health::Finding;
+
+    fn router(health: Health) -> Router {
+        async fn fails() {
+            panic!("a secret");
+        }
+        let base = Arc::new(Base::new("example", Clock::system()));
+        base.wrap(Router::new().route("/fails", get(fails)), health)
+    }
+
+    async fn ask(
+        router: Router,
+        path: &str,
+        correlation_id: &str,
+    ) -> (StatusCode, http::HeaderMap, Value) {
+        let request = Request::get(path)
+            .header(names::CORRELATION_ID, correlation_id)
+            .body(Body::empty())
+            .unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (
+            parts.status,
+            parts.headers,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_problem_carries_its_code_and_the_callers_correlation_id() {
+        let (status, headers, body) = ask(router(Health::new()), "/nowhere", "abc-1").await;
+
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(headers["x-correlation-id"], "abc-1");
+        assert_eq!(body["code"], "not_found");
+        assert_eq!(body["correlation_id"], "abc-1");
+    }
+
+    #[tokio::test]
+    async fn an_unsafe_correlation_id_is_replaced_and_never_reflected() {
+        let (_, headers, _) = ask(router(Health::new()), "/healthz", "a b").await;
+
+        let minted = headers["x-correlation-id"].to_str().unwrap();
+        assert!(minted != "a b" && CorrelationId::parse(minted).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        let (status, _, body) = ask(router(Health::new()), "/fails", "abc").await;
+
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(body["code"], "internal");
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readyz_is_unready_only_for_a_needed_dependency_and_waits_for_none() {
+        let told = Health::new()
+            .tells("optional", async || Finding::down("gone"))
+            .needs("store", async || Finding::up());
+        let (status, _, body) = ask(router(told), "/readyz", "a").await;
+        assert_eq!(
+            (status, &body["ready"]),
+            (StatusCode::OK, &Value::Bool(true))
+        );
+        assert_eq!(body["dependencies"]["optional"]["reason"], "gone");
+
+        let hangs = Health::new().needs("store", std::future::pending);
+        let (status, _, body) = ask(router(hangs), "/readyz", "a").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(body["dependencies"]["store"]["status"], "down");
+    }
+}

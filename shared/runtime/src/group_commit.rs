@@ -272,13 +272,13 @@ mod tests {
         }
     }
 
-    fn gate(
-        capacity: usize,
-    ) -> (
+    type Held = (
         GroupCommit<Gate>,
         mpsc::Sender<Result<(), String>>,
         mpsc::Receiver<Vec<u32>>,
-    ) {
+    );
+
+    fn gate(capacity: usize) -> Held {
         let (let_through, open) = mpsc::channel();
         let (groups, seen) = mpsc::channel();
         (

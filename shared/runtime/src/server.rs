@@ -128,3 +128,108 @@ pub async fn serve(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    const QUICK: Limits = Limits {
+        head_timeout: Duration::from_millis(200),
+        max_head_bytes: 16 * 1024,
+        max_connections: 8,
+        drain: Duration::from_secs(5),
+    };
+
+    async fn start(
+        router: Router,
+        limits: Limits,
+    ) -> (
+        SocketAddr,
+        CancellationToken,
+        tokio::task::JoinHandle<io::Result<()>>,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        (address, shutdown, server)
+    }
+
+    /// Everything the server sends until it closes; fails the test if it stays open.
+    async fn read_to_close(stream: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        let closed =
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        closed.expect("the server closes the connection").unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_sends_nothing_or_half_a_head_is_closed() {
+        let (address, _shutdown, _server) = start(Router::new(), QUICK).await;
+        for sent in ["", "GET", "GET / HTTP/1.1\r\nHost: a\r\nX-Half"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(sent.as_bytes()).await.unwrap();
+
+            let answer = read_to_close(&mut stream).await;
+
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+                "{sent:?}: {answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_beyond_the_limit_reaches_no_handler() {
+        let router = Router::new().route("/", get(async || "handled"));
+        let (address, _shutdown, _server) = start(router, QUICK).await;
+        for (length, expected) in [(1024, "handled"), (32 * 1024, "")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Long: {}\r\n\r\n",
+                "x".repeat(length)
+            );
+            // The server may close before all of it is written, and the reset may overtake its 431.
+            let _cut_off = stream.write_all(request.as_bytes()).await;
+            let mut answer = String::new();
+            let _reset = stream.read_to_string(&mut answer).await;
+
+            assert!(
+                answer.ends_with(expected) && (expected == "handled" || !answer.contains("200 OK")),
+                "{answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_is_answered_after_the_shutdown() {
+        let (entered, mut inside) = tokio::sync::mpsc::channel::<()>(1);
+        let go = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&go);
+        let handler = async move || {
+            entered.send(()).await.unwrap();
+            gate.acquire().await.unwrap().forget();
+            "done"
+        };
+        let (address, shutdown, server) =
+            start(Router::new().route("/", get(handler)), QUICK).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        inside.recv().await.unwrap();
+
+        shutdown.cancel();
+        go.add_permits(1);
+
+        assert!(read_to_close(&mut stream).await.ends_with("done"));
+        server.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}
