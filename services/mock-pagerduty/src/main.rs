@@ -1,1 +1,22 @@
-fn main() {}
+//! Mock PagerDuty: takes pages as the real one would, remembers them, and fails on request.
+
+use anyhow::Context as _;
+use mock_pagerduty::{app::App, config::Config};
+use runtime::config::Config as _;
+use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _telemetry = telemetry::init("mock-pagerduty");
+    let config: Config = config::from_env()?;
+    if health::check_requested() {
+        return health::check(&config.listen_addr()).await;
+    }
+    let shutdown = shutdown::on_signal()?;
+    let listen_addr = config.listen_addr();
+    let app = App::build(Clock::system());
+    let listener = server::bind(&listen_addr)
+        .await
+        .context("starting mock-pagerduty")?;
+    app.run(listener, shutdown).await
+}

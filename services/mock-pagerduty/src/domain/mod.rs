@@ -1,0 +1,4 @@
+//! Pure decisions: what is remembered, and which request fails how.
+
+pub mod faults;
+pub mod inbox;
