@@ -1,1 +1,21 @@
-fn main() {}
+//! Summarizer: says in one line what an alert text is about, and how bad it sounds.
+
+use anyhow::Context as _;
+use runtime::config::Config as _;
+use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+use summarizer::{app::App, config::Config};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _telemetry = telemetry::init("summarizer");
+    let config: Config = config::from_env()?;
+    if health::check_requested() {
+        return health::check(&config.listen_addr()).await;
+    }
+    let shutdown = shutdown::on_signal()?;
+    let listener = server::bind(&config.listen_addr()).await?;
+    App::build(Clock::system())
+        .run(listener, shutdown)
+        .await
+        .context("serving")
+}

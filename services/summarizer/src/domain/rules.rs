@@ -1,0 +1,401 @@
+use schema::Severity;
+use schema::summary::SummarizeResponse;
+
+use super::words::{
+    CRITICAL, LOWERS, NEGATIONS, OVER, RAISES, REGIONS, SUBJECTS, TROUBLES, Trouble,
+};
+
+/// The longest summary, in characters.
+pub const SUMMARY_MAX: usize = 120;
+/// Places named in one summary; more are `multiple regions`.
+const REGIONS_NAMED: usize = 2;
+
+/// Says in one line what a text is about and how bad it sounds. A text in which no trouble is found is summarized by its
+/// first sentence, as info.
+pub fn summarize(text: &str) -> SummarizeResponse {
+    let text = Words::of(text);
+    let found = worst_trouble(&text);
+    let summary = match &found {
+        Some(found) => phrase(&text, found),
+        None => first_sentence(text.original),
+    };
+    SummarizeResponse {
+        summary,
+        suggested_severity: severity(&text, found.as_ref()),
+    }
+}
+
+/// The words of a text, in lower case, in order.
+struct Words<'a> {
+    original: &'a str,
+    words: Vec<String>,
+}
+
+impl<'a> Words<'a> {
+    fn of(original: &'a str) -> Self {
+        let words = original
+            .split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '\''))
+            .map(|word| word.trim_matches(['-', '\'']).to_lowercase())
+            .filter(|word| !word.is_empty())
+            .collect();
+        Self { original, words }
+    }
+
+    /// Where a pattern first stands without a negation before it.
+    fn find(&self, pattern: &str) -> Option<usize> {
+        let wanted: Vec<&str> = pattern.split(' ').collect();
+        self.words
+            .windows(wanted.len())
+            .enumerate()
+            .find(|(at, window)| window.iter().eq(wanted.iter().copied()) && !self.is_negated(*at))
+            .map(|(at, _)| at)
+    }
+
+    fn first_of(&self, patterns: &[&str]) -> Option<usize> {
+        patterns
+            .iter()
+            .filter_map(|pattern| self.find(pattern))
+            .min()
+    }
+
+    fn has_any(&self, patterns: &[&str]) -> bool {
+        self.first_of(patterns).is_some()
+    }
+
+    fn is_negated(&self, at: usize) -> bool {
+        at.checked_sub(1)
+            .is_some_and(|before| NEGATIONS.contains(&self.words[before].as_str()))
+    }
+}
+
+struct Found {
+    trouble: &'static Trouble,
+    many: bool,
+    at: usize,
+}
+
+impl Found {
+    fn badness(&self) -> i8 {
+        self.trouble.badness + i8::from(self.many)
+    }
+}
+
+/// The worst trouble the text tells of; of equals the one told first.
+fn worst_trouble(text: &Words<'_>) -> Option<Found> {
+    TROUBLES
+        .iter()
+        .flat_map(|trouble| [(trouble, trouble.one, false), (trouble, trouble.many, true)])
+        .filter_map(|(trouble, patterns, many)| {
+            let at = text.first_of(patterns)?;
+            Some(Found { trouble, many, at })
+        })
+        .min_by_key(|found| (-found.badness(), found.at))
+}
+
+fn severity(text: &Words<'_>, found: Option<&Found>) -> Severity {
+    if text.has_any(OVER) {
+        return Severity::Info;
+    }
+    if text.has_any(CRITICAL) {
+        return Severity::Critical;
+    }
+    let Some(found) = found else {
+        return Severity::Info;
+    };
+    let raised = i8::from(text.has_any(RAISES));
+    let lowered = i8::from(text.has_any(LOWERS));
+    match found.badness() + raised - lowered {
+        ..=0 => Severity::Info,
+        1 => Severity::Warning,
+        2.. => Severity::Critical,
+    }
+}
+
+/// `Payment failures in APAC`, with `, resolved` when the text says that it is over.
+fn phrase(text: &Words<'_>, found: &Found) -> String {
+    // A thing of which several fail has several failures, even where the text says "failed".
+    let label = if found.many || text.has_any(RAISES) {
+        found.trouble.label_many
+    } else {
+        found.trouble.label_one
+    };
+    let mut phrase = match subject(text) {
+        Some(subject) => format!("{subject} {label}"),
+        None => label.to_owned(),
+    };
+    if let Some(place) = place(text) {
+        phrase.push_str(" in ");
+        phrase.push_str(&place);
+    }
+    if text.has_any(OVER) {
+        phrase.push_str(", resolved");
+    }
+    one_line(&capitalized(&phrase))
+}
+
+/// The thing that is named first.
+fn subject(text: &Words<'_>) -> Option<&'static str> {
+    SUBJECTS
+        .iter()
+        .filter_map(|subject| Some((text.first_of(subject.patterns)?, subject.label)))
+        .min()
+        .map(|(_, label)| label)
+}
+
+fn place(text: &Words<'_>) -> Option<String> {
+    let mut places: Vec<(usize, String)> = REGIONS
+        .iter()
+        .filter_map(|region| Some((text.first_of(region.patterns)?, region.label.to_owned())))
+        .collect();
+    // "Asia" stands inside "Asia Pacific"; "us" is a place in "the US", a pronoun in "contact us".
+    places.retain(|(at, label)| {
+        !is_part_of_longer(text, *at, label) && !is_pronoun(text, *at, label)
+    });
+    places.extend(
+        text.words
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| is_cloud_region(word))
+            .map(|(at, word)| (at, word.clone())),
+    );
+    places.sort();
+    places.dedup_by(|a, b| a.1 == b.1);
+    match places.as_slice() {
+        [] => None,
+        [(_, only)] => Some(only.clone()),
+        [(_, first), (_, second)] => Some(format!("{first} and {second}")),
+        [_, _, _, ..] if places.len() > REGIONS_NAMED => Some("multiple regions".to_owned()),
+        _ => None,
+    }
+}
+
+fn is_part_of_longer(text: &Words<'_>, at: usize, label: &str) -> bool {
+    label == "Asia" && text.words.get(at + 1).is_some_and(|next| next == "pacific")
+}
+
+fn is_pronoun(text: &Words<'_>, at: usize, label: &str) -> bool {
+    label == "the US"
+        && text.words[at] == "us"
+        && !text
+            .original
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|word| word == "US")
+}
+
+/// `us-east-1`, `eu-central-2`, `ap-southeast-1`.
+fn is_cloud_region(word: &str) -> bool {
+    let parts: Vec<&str> = word.split('-').collect();
+    let [continent, side, number] = parts.as_slice() else {
+        return false;
+    };
+    let letters = |part: &str, longest: usize| {
+        (2..=longest).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    letters(continent, 2)
+        && letters(side, 9)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn first_sentence(text: &str) -> String {
+    let line = one_line(text);
+    let end = line
+        .find(". ")
+        .or_else(|| line.find("! "))
+        .unwrap_or(line.len());
+    let sentence = line[..end].trim_end_matches(['.', '!', ' ']);
+    capitalized(if sentence.is_empty() { &line } else { sentence })
+}
+
+/// Every run of blanks and control characters as one blank, cut at [`SUMMARY_MAX`] characters.
+fn one_line(text: &str) -> String {
+    let spaced = text.replace(char::is_control, " ");
+    // Enough for the cut; the text may be far longer.
+    let line: String = spaced
+        .split_whitespace()
+        .flat_map(|word| [" ", word])
+        .skip(1)
+        .flat_map(str::chars)
+        .take(SUMMARY_MAX + 1)
+        .collect();
+    if line.chars().count() <= SUMMARY_MAX {
+        return line;
+    }
+    let mut cut: String = line.chars().take(SUMMARY_MAX - 1).collect();
+    cut.push('…');
+    cut
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        // Some letters have two as their capital ("ß"); they stay, so that the length does too.
+        Some(first) if first.to_uppercase().count() == 1 => {
+            first.to_uppercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXAMPLES: &[(&str, &str, Severity)] = &[
+        (
+            "Multiple payment failures detected across APAC region...",
+            "Payment failures in APAC",
+            Severity::Critical,
+        ),
+        (
+            "A payment failed for one customer",
+            "Payment failure",
+            Severity::Warning,
+        ),
+        (
+            "Payouts are failing in Europe",
+            "Payout failures in Europe",
+            Severity::Critical,
+        ),
+        (
+            "API latency is elevated in us-east-1",
+            "API latency in us-east-1",
+            Severity::Warning,
+        ),
+        (
+            "Major API latency in the US",
+            "API latency in the US",
+            Severity::Critical,
+        ),
+        (
+            "Checkout is down worldwide",
+            "Checkout outages in all regions",
+            Severity::Critical,
+        ),
+        ("Webhook timeouts", "Webhook timeouts", Severity::Warning),
+        ("A webhook timed out", "Webhook timeout", Severity::Info),
+        (
+            "Intermittent login errors in Germany and France",
+            "Login errors in Germany and France",
+            Severity::Info,
+        ),
+        (
+            "Dashboard is degraded_performance",
+            "Dashboard degradation",
+            Severity::Warning,
+        ),
+        (
+            "Scheduled maintenance of the database",
+            "Database maintenance",
+            Severity::Info,
+        ),
+        (
+            "Payment outage in EMEA has been resolved.",
+            "Payment outage in EMEA, resolved",
+            Severity::Info,
+        ),
+        (
+            "The outage is not resolved; emails are affected",
+            "Email outage",
+            Severity::Critical,
+        ),
+        (
+            "CRITICAL: disk error on host 7",
+            "Storage error",
+            Severity::Critical,
+        ),
+        (
+            "Minor outage of search in Japan",
+            "Search outage in Japan",
+            Severity::Warning,
+        ),
+        (
+            "Failures in APAC, EMEA and Brazil",
+            "Failures in multiple regions",
+            Severity::Critical,
+        ),
+        ("Slow. Contact us for details", "Latency", Severity::Warning),
+        (
+            "All systems operational",
+            "All systems operational",
+            Severity::Info,
+        ),
+        (
+            "There are no errors today. Have a nice day.",
+            "There are no errors today",
+            Severity::Info,
+        ),
+        (
+            "支払いが失敗しました",
+            "支払いが失敗しました",
+            Severity::Info,
+        ),
+        ("ß\u{0}\r\n\tß", "ß ß", Severity::Info),
+    ];
+
+    #[test]
+    fn each_example_has_its_summary_and_severity() {
+        for (text, summary, severity) in EXAMPLES {
+            let answer = summarize(text);
+            assert_eq!(
+                (answer.summary.as_str(), answer.suggested_severity),
+                (*summary, *severity),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_text_without_trouble_is_cut_with_an_ellipsis() {
+        let answer = summarize(&"lorem ipsum ".repeat(1000));
+
+        assert_eq!(answer.summary.chars().count(), SUMMARY_MAX);
+        assert!(answer.summary.ends_with('…'));
+    }
+
+    #[test]
+    fn no_pattern_is_spelled_in_a_way_that_no_text_can_match() {
+        let patterns = SUBJECTS
+            .iter()
+            .flat_map(|subject| subject.patterns)
+            .chain(
+                TROUBLES
+                    .iter()
+                    .flat_map(|trouble| trouble.one.iter().chain(trouble.many)),
+            )
+            .chain(REGIONS.iter().flat_map(|region| region.patterns))
+            .chain([RAISES, LOWERS, CRITICAL, OVER].into_iter().flatten());
+        for pattern in patterns {
+            assert!(Words::of(pattern).find(pattern).is_some(), "{pattern}");
+        }
+    }
+
+    fn assert_bounded(text: &str) {
+        let summary = summarize(text).summary;
+        assert!(summary.chars().count() <= SUMMARY_MAX, "{summary:?}");
+        assert!(!summary.chars().any(char::is_control), "{summary:?}");
+        assert_eq!(summarize(text).summary, summary);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gives_one_bounded_line(text in any::<String>()) {
+            assert_bounded(&text);
+        }
+
+        #[test]
+        fn any_mix_of_known_words_gives_one_bounded_line(
+            words in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "payment", "failures", "outage", "no", "not", "US", "us", "asia", "pacific", "eu-west-1", "resolved",
+                    "multiple", "-", "'", ".", "\n", "critical", "minor", "sev", "1",
+                ]),
+                0..40,
+            ),
+        ) {
+            assert_bounded(&words.join(" "));
+        }
+    }
+}
