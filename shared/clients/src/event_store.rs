@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};
+use runtime::health::Finding;
 use runtime::http_client::{self, failure_code};
 use runtime::upstream::Upstream;
 use schema::delivery::Outcomes;
@@ -91,6 +92,15 @@ impl EventStore {
             .call(names::INTERNAL_OUTCOMES, |request| json(request, body))
             .await?;
         Ok(())
+    }
+
+    /// Whether event-store answers, for a `/readyz`.
+    pub async fn health(&self) -> Finding {
+        match self.get(names::HEALTHZ, |request| request).await {
+            Ok(serde_json::Value::Object(_)) => Finding::up(),
+            Ok(_) => Finding::down("an unreadable answer"),
+            Err(fault) => Finding::down(fault.to_string()),
+        }
     }
 
     /// Every open event of a source.
