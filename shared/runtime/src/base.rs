@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use futures_util::FutureExt as _;
-use http::HeaderValue;
+use http::header::{self, HeaderName, HeaderValue};
 use schema::{CorrelationId, names};
 
 use crate::clock::Clock;
@@ -18,6 +18,10 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::{health, ids, metrics};
+
+/// Headers that stay when they are set beside a problem.
+const BESIDE_A_PROBLEM: [HeaderName; 3] =
+    [header::ALLOW, header::CONNECTION, header::WWW_AUTHENTICATE];
 
 /// What each service has, whatever it does.
 pub struct Base {
@@ -37,6 +41,11 @@ impl Base {
 
     /// The router with `/healthz`, `/readyz`, `/metrics`, problems for 404 and 405, and the layer around all of it.
     pub fn wrap(self: &Arc<Self>, router: Router, health: Health) -> Router {
+        self.surround(self.complete(router, health))
+    }
+
+    /// The first half of [`wrap`](Self::wrap), for a service that puts layers of its own around every path.
+    pub fn complete(self: &Arc<Self>, router: Router, health: Health) -> Router {
         router
             .route(names::HEALTHZ, get(health::healthz))
             .merge(
@@ -53,7 +62,11 @@ impl Base {
             .method_not_allowed_fallback(async || {
                 Code::MethodNotAllowed.because("see /openapi.json")
             })
-            .layer(middleware::from_fn_with_state(Arc::clone(self), surround))
+    }
+
+    /// The second half of [`wrap`](Self::wrap).
+    pub fn surround(self: &Arc<Self>, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(Arc::clone(self), surround))
     }
 }
 
@@ -77,19 +90,26 @@ async fn surround(State(base): State<Arc<Base>>, mut request: Request, next: Nex
             )
         }
     };
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let status = problem.code.status();
         // A refusal is the caller's affair; a failure of ours is logged here, once.
-        if problem.code.status().is_server_error() {
-            tracing::warn!(%correlation_id, code = problem.code.as_str(), detail = problem.detail, "request failed");
+        if status.is_server_error() {
+            tracing::warn!(%correlation_id, method = method.as_str(), route, status = status.as_u16(), code = problem.code.as_str(), detail = problem.detail, "request failed");
         } else {
-            tracing::info!(%correlation_id, code = problem.code.as_str(), detail = problem.detail, "request refused");
+            tracing::info!(%correlation_id, method = method.as_str(), route, status = status.as_u16(), code = problem.code.as_str(), detail = problem.detail, "request refused");
         }
-        response = problem.render(&correlation_id);
+        let mut rendered = problem.render(&correlation_id);
+        for name in BESIDE_A_PROBLEM {
+            if let Some(value) = response.headers_mut().remove(&name) {
+                rendered.headers_mut().insert(name, value);
+            }
+        }
+        response = rendered;
     }
     if let Ok(value) = HeaderValue::from_str(correlation_id.as_str()) {
         response.headers_mut().insert(names::CORRELATION_ID, value);
     }
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     base.metrics
         .observe_request(&method, route, response.status(), started.elapsed());
     response

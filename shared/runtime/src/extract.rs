@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{header, request::Parts};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use schema::CorrelationId;
 use serde::de::DeserializeOwned;
 
@@ -15,23 +16,69 @@ use crate::problem::{Code, Problem};
 /// A body that trickles is cut off after this.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a body may be longer than its limit and still be read to its end, unkept: a connection closed on unread bytes is
+/// reset, and the caller would never read why.
+const OVERRUN_READ: usize = 1 << 20;
+
 /// Reads a body of at most `limit` bytes.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect())
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    tokio::time::timeout(BODY_TIMEOUT, read_frames(body, limit))
         .await
         .map_err(|_| {
             Code::RequestTimeout.because(format!(
                 "the body took longer than {} s",
                 BODY_TIMEOUT.as_secs()
             ))
-        })?;
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(fault) if fault.is::<LengthLimitError>() => Err(Code::TooLarge.because(format!(
+        })?
+}
+
+async fn read_frames(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Code::TooLarge.because(format!(
             "the body is longer than the {limit} bytes that are taken"
-        ))),
-        Err(_) => Err(Code::InvalidRequest.because("the body broke off")),
+        ))
+    };
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > limit.saturating_add(OVERRUN_READ) {
+        return Err(too_large());
     }
+    let mut first = Bytes::new();
+    let mut kept = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Code::InvalidRequest.because("the body broke off"))?;
+        // Trailers are dropped.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > limit.saturating_add(OVERRUN_READ) {
+            return Err(too_large());
+        }
+        if length > limit {
+            (first, kept) = (Bytes::new(), BytesMut::new());
+        } else if first.is_empty() && kept.is_empty() {
+            // Most bodies are one frame, and need no copy.
+            first = data;
+        } else {
+            if kept.is_empty() {
+                kept.reserve(declared.max(first.len() + data.len()));
+                kept.extend_from_slice(&std::mem::take(&mut first));
+            }
+            kept.extend_from_slice(&data);
+        }
+    }
+    if length > limit {
+        return Err(too_large());
+    }
+    Ok(if kept.is_empty() {
+        first
+    } else {
+        kept.freeze()
+    })
 }
 
 /// A JSON body of at most `LIMIT` bytes, with its type said in the Content-Type.

@@ -1,0 +1,90 @@
+//! The gateway as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use futures_util::future::join_all;
+use runtime::base::Base;
+use runtime::clock::Clock;
+use runtime::health::Health;
+use runtime::http_client;
+use runtime::server::{self, Limits};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::http;
+use crate::http::proxy::Proxy;
+use crate::upstreams::{Service, Upstreams, look_at};
+use crate::worker::Housekeeping;
+
+/// Shorter than what [`runtime::health`] waits, so that the reason is told.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(950);
+
+pub struct App {
+    router: Router,
+    upstreams: Arc<Upstreams>,
+    housekeeping: Housekeeping,
+}
+
+impl App {
+    pub fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let base = Arc::new(Base::new("gateway", clock));
+        let upstreams = Arc::new(Upstreams::new(&config));
+        let housekeeping = Housekeeping::new(Arc::clone(&upstreams), &base.metrics);
+        let proxy = Arc::new(Proxy::new(Arc::clone(&upstreams)));
+        let routes = base.complete(http::router(proxy), health(&upstreams));
+        Ok(Self {
+            router: base.surround(routes),
+            upstreams,
+            housekeeping,
+        })
+    }
+
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Serves, and watches the replicas, until the token is cancelled.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let background = shutdown.child_token();
+        let watches = self
+            .upstreams
+            .all()
+            .iter()
+            .map(|upstream| upstream.watch(background.clone()));
+        let serve = async {
+            let served = server::serve(listener, self.router, Limits::PUBLIC, shutdown).await;
+            background.cancel();
+            served.context("serving")
+        };
+        let (served, (), _) = tokio::join!(
+            serve,
+            self.housekeeping.run(background.clone()),
+            join_all(watches)
+        );
+        served
+    }
+}
+
+fn health(upstreams: &Upstreams) -> Health {
+    let client = http_client::single_try(LOOK_TIMEOUT);
+    Service::ALL.iter().fold(Health::new(), |health, service| {
+        let (upstream, client) = (Arc::clone(upstreams.of(*service)), client.clone());
+        let look = move || look_at(Arc::clone(&upstream), client.clone());
+        if service.needed() {
+            health.needs(service.name(), look)
+        } else {
+            health.tells(service.name(), look)
+        }
+    })
+}
