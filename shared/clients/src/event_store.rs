@@ -13,8 +13,8 @@ use schema::event::EventsPage;
 use schema::feed::FeedPage;
 use schema::intake::{Batch, BatchResults, Receipt, Resolutions, Resolved};
 use schema::{CorrelationId, Source, event::EventView, names};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What the longest poll may take beyond its wait.
@@ -59,8 +59,8 @@ impl EventStore {
         }
     }
 
-    /// Submits encoded [`Submission`](schema::intake::Submission)s; answers one receipt each, in order.
-    pub async fn submit(&self, items: Vec<Box<RawValue>>) -> Result<Vec<Receipt>, Error> {
+    /// Submits [`Submission`](schema::intake::Submission)s; answers one receipt each, in order.
+    pub async fn submit(&self, items: Vec<impl Serialize>) -> Result<Vec<Receipt>, Error> {
         let asked = items.len();
         let body = encode(&Batch { items })?;
         let answer: BatchResults = self
@@ -187,7 +187,7 @@ impl EventStore {
     }
 }
 
-fn encode(body: &impl serde::Serialize) -> Result<Vec<u8>, Error> {
+fn encode(body: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(body).map_err(|fault| Error::Refused {
         status: 400,
         detail: fault.to_string(),

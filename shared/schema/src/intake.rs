@@ -13,17 +13,17 @@ pub const BATCH_MAX_BYTES: usize = 1 << 20;
 
 /// `POST /internal/events`. Items are kept as bytes so that a bad one fails alone.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Batch {
-    pub items: Vec<Box<RawValue>>,
+pub struct Batch<T = Box<RawValue>> {
+    pub items: Vec<T>,
 }
 
-/// One item of a [`Batch`].
+/// One item of a [`Batch`]. A sender may hold the event as bytes already.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Submission {
+pub struct Submission<E = Event> {
     pub correlation_id: CorrelationId,
     /// How long the answer is waited for, from the receipt of the batch, in milliseconds.
     pub deadline_ms: u64,
-    pub event: Event,
+    pub event: E,
 }
 
 /// What became of the items, in their order.

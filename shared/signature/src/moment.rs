@@ -48,7 +48,13 @@ mod tests {
 
     #[test]
     fn a_signature_is_fresh_for_300_seconds_either_way() {
-        for (offset, fresh) in [(0, true), (300, true), (-300, true), (301, false), (-301, false)] {
+        for (offset, fresh) in [
+            (0, true),
+            (300, true),
+            (-300, true),
+            (301, false),
+            (-301, false),
+        ] {
             assert_eq!(is_fresh(1_705_315_200 + offset, 1_705_315_200), fresh);
         }
         assert!(!is_fresh(i64::MIN, i64::MAX));

@@ -76,7 +76,9 @@ pub fn parse(body: &[u8]) -> Result<StripeEvent<'_>, Unreadable> {
         event_type,
         created: created(envelope.created)?,
         subject: if thin {
-            envelope.related_object.map_or_else(Subject::default, related)
+            envelope
+                .related_object
+                .map_or_else(Subject::default, related)
         } else {
             subject(envelope.data)?
         },

@@ -118,7 +118,9 @@ fn skip_scalar(text: &[u8], start: usize) -> Result<usize, Misshapen> {
     let may_overflow =
         scalar.len() > SURELY_FINITE_LEN || scalar.iter().any(|byte| matches!(byte, b'e' | b'E'));
     if is_number && may_overflow {
-        let number: Option<f64> = str::from_utf8(scalar).ok().and_then(|text| text.parse().ok());
+        let number: Option<f64> = str::from_utf8(scalar)
+            .ok()
+            .and_then(|text| text.parse().ok());
         if number.is_some_and(f64::is_infinite) {
             return Err(Misshapen::NumberOutOfRange);
         }
