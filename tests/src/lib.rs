@@ -1,1 +1,3 @@
 //! The harness and the tests that cross services.
+
+pub mod load;
