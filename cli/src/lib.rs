@@ -1,1 +1,10 @@
-//! The signalpost command: up, send, events.
+//! The `signalpost` command, and the supervisor that it shares with the system tests.
+
+pub mod env_file;
+pub mod events;
+pub mod healthcheck;
+pub mod output;
+pub mod send;
+pub mod settings;
+pub mod supervisor;
+pub mod up;

@@ -1,1 +1,44 @@
-fn main() {}
+//! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them.
+
+use clap::{Parser, Subcommand};
+use signalpost::{events, healthcheck, send, up};
+
+#[derive(Parser)]
+#[command(name = "signalpost", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start every service as a child process on loopback; Ctrl-C stops them all
+    Up,
+    /// Sign a payload and post it to the gateway
+    Send {
+        #[command(subcommand)]
+        what: Send,
+    },
+    /// List the newest events
+    Events(events::Arguments),
+    /// Exit with 0 if the URL answers 2xx within 2 s
+    Healthcheck { url: String },
+}
+
+#[derive(Subcommand)]
+enum Send {
+    /// A Stripe event, signed as Stripe does
+    Stripe(send::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Up => up::run().await,
+        Command::Send {
+            what: Send::Stripe(arguments),
+        } => send::run(arguments).await,
+        Command::Events(arguments) => events::run(arguments).await,
+        Command::Healthcheck { url } => healthcheck::run(&url).await,
+    }
+}

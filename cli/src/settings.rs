@@ -1,0 +1,98 @@
+//! What the command takes from the environment and `.env`; the services read their own.
+
+use runtime::config::{self, Faults, List, Secrets, listen_addr};
+use serde::Deserialize;
+
+/// From the environment.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Where the gateway binds to: `GATEWAY_HOST`, default 127.0.0.1.
+    pub gateway_host: String,
+    /// The gateway's port: `GATEWAY_PORT`, default 3000.
+    pub gateway_port: u16,
+    /// The gateway's keys: `GATEWAY_API_KEYS`, default none. The first is used to ask it.
+    pub gateway_api_keys: Secrets,
+    /// Stripe's signing secrets: `STRIPE_WEBHOOK_SECRET`. The first signs what is sent.
+    pub stripe_webhook_secret: Secrets,
+    /// Where pages go: `PAGERDUTY_URL`, default the mock that `up` starts.
+    pub pagerduty_url: List,
+    /// How much the services log: `LOG_LEVEL`, default `info`.
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            gateway_host: "127.0.0.1".to_owned(),
+            gateway_port: 3000,
+            gateway_api_keys: Secrets::default(),
+            stripe_webhook_secret: Secrets::default(),
+            pagerduty_url: List::default(),
+            log_level: "info,tokio_cron_scheduler=warn".to_owned(),
+        }
+    }
+}
+
+impl config::Config for Settings {
+    fn complaints(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn listen_addr(&self) -> String {
+        listen_addr(&self.gateway_host, self.gateway_port)
+    }
+}
+
+impl Settings {
+    pub fn read() -> Result<Self, Faults> {
+        config::from_env()
+    }
+
+    /// The gateway's base URL, as asked from this machine.
+    pub fn gateway_url(&self) -> String {
+        let host = match self.gateway_host.as_str() {
+            "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        format!("http://{}", listen_addr(host, self.gateway_port))
+    }
+
+    /// The bearer key to show to the gateway, if it wants one.
+    pub fn gateway_key(&self) -> Option<&str> {
+        let entry = self.gateway_api_keys.expose().next()?;
+        entry.split(':').next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        config::from_variables(variables.iter().map(owned)).unwrap()
+    }
+
+    #[test]
+    fn the_gateway_is_asked_where_it_can_be_reached() {
+        for (host, url) in [
+            ("", "http://127.0.0.1:3000"),
+            ("0.0.0.0", "http://127.0.0.1:3000"),
+            ("::", "http://[::1]:3000"),
+            ("10.0.0.7", "http://10.0.0.7:3000"),
+        ] {
+            assert_eq!(settings(&[("GATEWAY_HOST", host)]).gateway_url(), url);
+        }
+    }
+
+    #[test]
+    fn the_first_key_is_shown_without_its_client() {
+        assert_eq!(
+            settings(&[("GATEWAY_API_KEYS", "k1:acme,k2")]).gateway_key(),
+            Some("k1")
+        );
+        assert_eq!(settings(&[]).gateway_key(), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! `signalpost up`: every service on this machine, one command.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::env_file;
+use crate::output::say;
+use crate::settings::Settings;
+use crate::supervisor::{Line, Options, Supervisor};
+
+/// Lines that wait for a slow terminal.
+const LINES_WAITING: usize = 1024;
+/// How long the last lines are waited for.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Runs until a signal, then stops the services in order. A second signal kills them.
+pub async fn run() -> anyhow::Result<()> {
+    let settings = settings_with_secret()?;
+    let mut signals = Signals::listen()?;
+    let (lines, received) = mpsc::channel(LINES_WAITING);
+    let printed = print_lines(received);
+
+    let starting = Supervisor::start(options(&settings, lines)?);
+    let mut supervisor = tokio::select! {
+        started = starting => started?,
+        () = signals.next() => return Ok(()),
+    };
+    say(overview(&supervisor, &settings));
+    signals.next().await;
+    say("signalpost: stopping (once more to kill)");
+    tokio::select! {
+        () = supervisor.stop() => {}
+        () = signals.next() => {}
+    }
+    drop(supervisor);
+    let _printed = tokio::time::timeout(LAST_LINES, printed).await;
+    Ok(())
+}
+
+/// The settings; where there is neither a `.env` nor a secret, a `.env` is made first.
+fn settings_with_secret() -> anyhow::Result<Settings> {
+    let settings = Settings::read()?;
+    if settings.stripe_webhook_secret.is_empty()
+        && env_file::write_first(Path::new(".")).context("writing .env")?
+    {
+        say("signalpost: wrote .env with a freshly made STRIPE_WEBHOOK_SECRET");
+        return Ok(Settings::read()?);
+    }
+    Ok(settings)
+}
+
+fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Options> {
+    let executable = std::env::current_exe().context("finding the services' executables")?;
+    let bin_dir = executable
+        .parent()
+        .context("the executable is in no folder")?;
+    let mut environment = BTreeMap::new();
+    if !settings.pagerduty_url.0.is_empty() {
+        environment.insert(
+            "PAGERDUTY_URL".to_owned(),
+            settings.pagerduty_url.to_string(),
+        );
+    }
+    // However quiet the log, where a service listens is read from it.
+    let log_level = format!("{},runtime::server=info", settings.log_level);
+    environment.insert("LOG_LEVEL".to_owned(), log_level);
+    Ok(Options {
+        bin_dir: bin_dir.to_owned(),
+        working_dir: None,
+        inherit_environment: true,
+        environment,
+        gateway_port: settings.gateway_port,
+        lines,
+    })
+}
+
+/// Prints in a thread of its own: a terminal that was stopped must not stop the supervisor.
+fn print_lines(mut lines: mpsc::Receiver<Line>) -> oneshot::Receiver<()> {
+    let (printed, all_printed) = oneshot::channel();
+    std::thread::spawn(move || {
+        while let Some(Line { service, text }) = lines.blocking_recv() {
+            if writeln!(io::stdout().lock(), "{service:<15} | {text}").is_err() {
+                break;
+            }
+        }
+        let _nobody_waits = printed.send(());
+    });
+    all_printed
+}
+
+fn overview(supervisor: &Supervisor, settings: &Settings) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["SERVICE", "ADDRESS", "PID"]);
+    for (service, address, pid) in supervisor.services() {
+        let pid = pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        table.add_row([service.to_owned(), address.to_string(), pid]);
+    }
+    let url = settings.gateway_url();
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "signalpost".to_owned());
+    format!(
+        "\n{table}\n\nSignalpost answers at {url}\n\
+         Try, from another terminal in this folder:\n  \
+         {program} send stripe fixtures/stripe/payout_failed.json\n  \
+         curl -s {url}/destinations/pagerduty\n  \
+         kill -9 PID of any service: it is started again\n\
+         Ctrl-C stops all\n"
+    )
+}
+
+/// SIGINT, SIGTERM, and the SIGHUP of a terminal that is closed.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
