@@ -18,6 +18,7 @@ use runtime::http_client;
 use rustix::process::{Pid, Signal, kill_process};
 use schema::names;
 use serde::Deserialize;
+use serde_json::Value;
 use system_tests::load::{self, Load, Report, StripeEvents};
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -29,8 +30,6 @@ const CONNECTIONS: usize = 64;
 const ROUND_LIMIT: Duration = Duration::from_secs(120);
 /// For a container to start, or to refuse to.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// The gateway looks names up every second, and leaves a dead replica out within two.
-const NOTICED_AFTER: Duration = Duration::from_secs(3);
 const EVENTS_A_PAGE: usize = 500;
 
 #[tokio::main]
@@ -204,8 +203,26 @@ impl Demo {
         for container in &containers {
             self.wait_until_up(container, port).await?;
         }
-        sleep(NOTICED_AFTER).await;
+        self.wait_until_balanced_over(service, replicas).await?;
         Ok(containers)
+    }
+
+    /// Until the gateway, which looks names up every second, sends to exactly that many replicas.
+    async fn wait_until_balanced_over(&self, service: &str, replicas: usize) -> anyhow::Result<()> {
+        let url = format!("http://{}{}", self.gateway, names::READYZ);
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let readiness: Value = self.http.get(&url).send().await?.json().await?;
+            let upstream = &readiness["dependencies"][service];
+            if upstream["living"] == replicas && upstream["replicas"] == replicas {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the gateway does not find {replicas} living {service}: {upstream}"
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn wait_until_up(&self, container: &str, port: u16) -> anyhow::Result<()> {
