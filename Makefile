@@ -65,7 +65,7 @@ fix: ## format, and let clippy mend what it can
 .PHONY: bench
 bench: ## measure on this machine; prints a table of ratios
 	$(BUILD) --release
-	cargo run --release --package system-tests --bin bench
+	cargo bench --package system-tests --bench hub
 
 .PHONY: scale-demo
 scale-demo: ## 1, 2, 3 replicas under load, one killed (needs Docker and Rust)
