@@ -1,1 +1,22 @@
-fn main() {}
+//! Event store: the only writer of normalized events, and the query API over them.
+
+use anyhow::Context as _;
+use event_store::{app::App, config::Config};
+use runtime::config::Config as _;
+use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _telemetry = telemetry::init("event-store");
+    let config: Config = config::from_env()?;
+    if health::check_requested() {
+        return health::check(&config.listen_addr()).await;
+    }
+    let shutdown = shutdown::on_signal()?;
+    let listen_addr = config.listen_addr();
+    let app = App::build(config, Clock::system())
+        .await
+        .context("building the event store")?;
+    let listener = server::bind(&listen_addr).await?;
+    app.run(listener, shutdown).await
+}

@@ -1,0 +1,56 @@
+//! What becomes of events: `POST /internal/resolutions`, they end; `POST /internal/outcomes`, they were delivered or not.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use runtime::extract;
+use runtime::problem::{Code, Problem};
+use schema::delivery::Outcomes;
+use schema::intake::{Resolutions, Resolved};
+use serde_json::{Value, json};
+
+use super::Hub;
+
+const BODY_MAX: usize = 4 << 20;
+/// The most rows of one request: one transaction.
+const ITEMS_MAX: usize = 4096;
+
+pub(super) async fn resolve(
+    State(hub): State<Arc<Hub>>,
+    extract::Json(resolutions): extract::Json<Resolutions, BODY_MAX>,
+) -> Result<Json<Resolved>, Problem> {
+    bounded(resolutions.items.len())?;
+    let told: Vec<_> = resolutions
+        .items
+        .iter()
+        .map(|item| (item.correlation_id.clone(), item.event_id.clone()))
+        .collect();
+    let resolved = hub.storage.resolve(resolutions.items).await?;
+    for (correlation_id, event_id) in told {
+        tracing::info!(%correlation_id, %event_id, "resolution received");
+    }
+    Ok(Json(Resolved { resolved }))
+}
+
+pub(super) async fn report(
+    State(hub): State<Arc<Hub>>,
+    extract::Json(outcomes): extract::Json<Outcomes, BODY_MAX>,
+) -> Result<Json<Value>, Problem> {
+    bounded(outcomes.outcomes.len())?;
+    let unknown = hub.storage.record_outcomes(outcomes.outcomes).await?;
+    if unknown > 0 {
+        hub.metrics
+            .outcomes_unknown
+            .inc_by(u64::try_from(unknown).unwrap_or_default());
+        tracing::warn!(unknown, "outcomes of events that are not in the store");
+    }
+    Ok(Json(json!({})))
+}
+
+fn bounded(items: usize) -> Result<(), Problem> {
+    if items > ITEMS_MAX {
+        return Err(Code::InvalidPayload.because(format!("more than {ITEMS_MAX} items")));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What event-store counts.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use runtime::metrics::Metrics;
+use schema::intake::Receipt;
+
+use crate::domain::record::Draft;
+
+/// Handles into the service's registry. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    received: IntCounterVec,
+    stored_severity: IntCounterVec,
+    stored_kind: IntCounterVec,
+    routed: IntCounter,
+    pub outcomes_unknown: IntCounter,
+    pub feed_diverged: IntCounter,
+    pub feed_too_old: IntCounter,
+    pub forgotten: IntCounter,
+    /// Unix seconds.
+    pub retention_finished: IntGauge,
+    pub commits: CommitMetrics,
+}
+
+/// What the one writer counts.
+#[derive(Clone)]
+pub struct CommitMetrics {
+    pub commits: IntCounter,
+    pub failures: IntCounter,
+    /// Rows per commit is this over `commits`.
+    pub rows: IntCounter,
+    pub seconds: Histogram,
+    pub head: IntGauge,
+    pub wal_bytes: IntGauge,
+}
+
+impl StoreMetrics {
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            received: metrics.counters(
+                "events_received_total",
+                "Events received, by what became of them.",
+                "outcome",
+            ),
+            stored_severity: metrics.counters(
+                "events_stored_severity_total",
+                "New events, by severity.",
+                "severity",
+            ),
+            stored_kind: metrics.counters(
+                "events_stored_kind_total",
+                "New events, by kind.",
+                "kind",
+            ),
+            routed: metrics.counter("events_routed_total", "New events routed to a page."),
+            outcomes_unknown: metrics.counter(
+                "outcomes_unknown_total",
+                "Outcomes of events that are not in the store, ignored.",
+            ),
+            feed_diverged: metrics.counter(
+                "feed_diverged_total",
+                "Feed readers whose token was of another history.",
+            ),
+            feed_too_old: metrics.counter(
+                "feed_too_old_total",
+                "Feed readers whose token was below the oldest notice kept.",
+            ),
+            forgotten: metrics.counter(
+                "events_forgotten_total",
+                "Events that left at the end of their retention.",
+            ),
+            retention_finished: metrics.gauge(
+                "retention_finished_timestamp_seconds",
+                "When retention last went through to its end.",
+            ),
+            commits: CommitMetrics::new(metrics),
+        }
+    }
+
+    /// Counts one item of a batch; `draft` is absent where it could not be read.
+    pub fn count(&self, draft: Option<&Draft>, receipt: &Receipt) {
+        let outcome = match receipt {
+            Receipt::Stored { .. } => "stored",
+            Receipt::Duplicate { .. } => "duplicate",
+            Receipt::Rejected { .. } => "rejected",
+            Receipt::Unavailable { .. } => "unavailable",
+        };
+        self.received.with_label_values(&[outcome]).inc();
+        if let (Some(draft), Receipt::Stored { routed }) = (draft, receipt) {
+            let event = &draft.event;
+            self.stored_severity
+                .with_label_values(&[event.severity.as_str()])
+                .inc();
+            self.stored_kind
+                .with_label_values(&[event.kind.as_str()])
+                .inc();
+            self.routed.inc_by(u64::from(*routed));
+        }
+    }
+}
+
+impl CommitMetrics {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            commits: metrics.counter("store_commits_total", "Transactions committed."),
+            failures: metrics.counter("store_commit_failures_total", "Transactions that failed."),
+            rows: metrics.counter(
+                "store_committed_rows_total",
+                "Rows committed; over the commits, the size of a group.",
+            ),
+            seconds: metrics.seconds("store_commit_seconds", "Time of one transaction."),
+            head: metrics.gauge("store_head", "The newest position."),
+            wal_bytes: metrics.gauge("store_wal_bytes", "Size of the write-ahead log."),
+        }
+    }
+}

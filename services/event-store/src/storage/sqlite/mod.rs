@@ -1,0 +1,205 @@
+//! One file, durable, no server: the default. One writer thread, a few readers, and no second process.
+
+mod disk;
+mod open;
+mod reader;
+mod sql;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use runtime::clock::Clock;
+use runtime::group_commit::GroupCommit;
+use schema::EventId;
+use schema::delivery::Outcome;
+use schema::intake::Resolution;
+use tokio::sync::watch;
+
+use super::{FeedSlice, Heads, Inserted, Status, Storage};
+use crate::domain::page::Page;
+use crate::domain::query::{EventsQuery, FeedQuery};
+use crate::domain::record::{Draft, History};
+use crate::domain::retention::Forgotten;
+use crate::error::{Error, FeedError};
+use crate::metrics::CommitMetrics;
+use disk::DiskReserve;
+use reader::Readers;
+use writer::{Answer, Write, Writer};
+
+/// Free disk below which intake stops, so that outcomes and deletes still fit (R6).
+const RESERVE_BYTES: u64 = 64 << 20;
+/// Weight that waits for the writer; a draft weighs at least 1, and 1 for each 4 KiB.
+const QUEUE_CAPACITY: usize = 16 * 1024;
+
+pub struct Sqlite {
+    // Dropped first: what is queued is still written, then the file is closed, then the lock is given up.
+    writer: GroupCommit<Writer>,
+    readers: Readers,
+    run: Arc<str>,
+    heads: watch::Sender<Heads>,
+    failure: watch::Sender<Option<Error>>,
+    reserve: DiskReserve,
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it where there is none, and begins a run.
+    ///
+    /// # Errors
+    /// When another process holds the file, when it was made by a newer release or with other lanes, or when it cannot be
+    /// read or written.
+    pub fn open(path: &Path, clock: Clock, metrics: CommitMetrics) -> anyhow::Result<Self> {
+        Self::open_with_reserve(path, clock, metrics, RESERVE_BYTES)
+    }
+
+    fn open_with_reserve(
+        path: &Path,
+        clock: Clock,
+        metrics: CommitMetrics,
+        reserve_bytes: u64,
+    ) -> anyhow::Result<Self> {
+        let opened = open::open(path, &clock)?;
+        let heads = watch::Sender::new(Heads {
+            all: opened.progress.head,
+            routed: 0,
+        });
+        let failure = watch::Sender::new(None);
+        let writer = Writer {
+            connection: opened.connection,
+            progress: opened.progress,
+            clock,
+            metrics,
+            heads: heads.clone(),
+            failure: failure.clone(),
+            wal: open::beside(path, "-wal"),
+        };
+        Ok(Self {
+            writer: GroupCommit::start("event-store-writer", writer, QUEUE_CAPACITY)?,
+            readers: Readers::new(path.to_owned()),
+            run: opened.run.into(),
+            heads,
+            failure,
+            reserve: DiskReserve::new(opened.directory, reserve_bytes),
+            _lock: opened.lock,
+        })
+    }
+
+    async fn write(&self, write: Write) -> Result<Answer, Error> {
+        let urgent = matches!(write, Write::Outcomes(_) | Write::Forget { .. });
+        let answered = if urgent {
+            self.writer.submit_urgent(write).await
+        } else {
+            self.writer.submit(write).await
+        };
+        answered.map_err(|refusal| {
+            let error = Error::from(refusal);
+            if matches!(error, Error::Fatal(_)) {
+                self.failure.send_if_modified(|failure| {
+                    let first = failure.is_none();
+                    failure.get_or_insert(error.clone());
+                    first
+                });
+            }
+            error
+        })
+    }
+}
+
+#[async_trait]
+impl Storage for Sqlite {
+    async fn insert(&self, drafts: Arc<[Draft]>) -> Result<Vec<Inserted>, Error> {
+        if self.reserve.reached() {
+            return Err(Error::DiskReserve);
+        }
+        self.write(Write::Insert(drafts)).await?.inserted()
+    }
+
+    async fn resolve(&self, resolutions: Vec<Resolution>) -> Result<usize, Error> {
+        self.write(Write::Resolve(resolutions)).await?.count()
+    }
+
+    async fn record_outcomes(&self, outcomes: Vec<Outcome>) -> Result<usize, Error> {
+        self.write(Write::Outcomes(outcomes)).await?.count()
+    }
+
+    async fn events(&self, query: EventsQuery) -> Result<Page, Error> {
+        let read = move |connection: &_| reader::events(connection, &query);
+        self.readers.read(read).await
+    }
+
+    async fn event(&self, event_id: EventId) -> Result<Option<History>, Error> {
+        let read = move |connection: &_| reader::event(connection, &event_id);
+        self.readers.read(read).await
+    }
+
+    async fn feed(&self, query: FeedQuery) -> Result<FeedSlice, FeedError> {
+        let run = Arc::clone(&self.run);
+        let read = move |connection: &_| reader::feed(connection, &run, &query);
+        self.readers.read(read).await
+    }
+
+    fn heads(&self) -> watch::Receiver<Heads> {
+        self.heads.subscribe()
+    }
+
+    async fn forget(&self, before: Timestamp, after: u64) -> Result<Forgotten, Error> {
+        self.write(Write::Forget { before, after })
+            .await?
+            .forgotten()
+    }
+
+    async fn status(&self) -> Result<Status, Error> {
+        let bytes = self
+            .readers
+            .read(|connection| reader::file_bytes(connection).map_err(classify));
+        Ok(Status {
+            backend: "sqlite",
+            durable: true,
+            bytes: Some(bytes.await?),
+            head: self.heads.borrow().all,
+            disk_reserve_reached: self.reserve.reached(),
+        })
+    }
+
+    async fn failed(&self) -> Error {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone(),
+            Err(_) => None,
+        }
+        .unwrap_or_else(|| Error::Fatal("the store was closed".to_owned()))
+    }
+}
+
+/// What SQLite's error means for the caller and the process.
+fn classify(fault: rusqlite::Error) -> Error {
+    use rusqlite::ffi;
+    match fault.sqlite_error() {
+        Some(ffi::Error {
+            code: ffi::ErrorCode::DiskFull,
+            ..
+        }) => Error::DiskFull,
+        // What an fsync left behind when it failed is unknown, and asking again would not tell (R6).
+        Some(ffi::Error {
+            extended_code: ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC,
+            ..
+        }) => Error::Fatal(fault.to_string()),
+        _ => Error::Failed(fault.to_string()),
+    }
+}
+
+/// SQLite's integers are signed; no position comes near the difference.
+fn to_sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn from_sql(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}

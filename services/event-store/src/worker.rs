@@ -1,0 +1,65 @@
+//! Retention: what has been kept long enough leaves, in small slices between other writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use runtime::clock::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::metrics::StoreMetrics;
+use crate::storage::Storage;
+
+/// Between two rounds, and after a failure.
+const PAUSE: Duration = Duration::from_secs(60);
+
+pub struct Retention {
+    pub storage: Arc<dyn Storage>,
+    pub clock: Clock,
+    /// How long an event is kept.
+    pub keep: SignedDuration,
+    pub metrics: StoreMetrics,
+}
+
+impl Retention {
+    /// Goes through all that is old enough, once; answers how many events left.
+    pub async fn step(&self) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let before = now
+            .saturating_sub(self.keep)
+            .unwrap_or(jiff::Timestamp::MIN);
+        let (mut after, mut left) = (0, 0);
+        loop {
+            let forgotten = self.storage.forget(before, after).await?;
+            left += forgotten.events;
+            self.metrics
+                .forgotten
+                .inc_by(u64::try_from(forgotten.events).unwrap_or_default());
+            match forgotten.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        self.metrics.retention_finished.set(now.as_second());
+        Ok(left)
+    }
+
+    /// Steps until the token is cancelled. A failure is logged and tried again (R8).
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                stepped = self.step() => match stepped {
+                    Ok(0) => {}
+                    Ok(events) => tracing::info!(events, "events left at the end of their retention"),
+                    Err(fault) => tracing::warn!(%fault, "retention did not go through"),
+                },
+                () = shutdown.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+}
