@@ -127,3 +127,58 @@ fn skip_scalar(text: &[u8], start: usize) -> Result<usize, Misshapen> {
     }
     Ok(start + scalar.len().max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_within_bounds_passes_and_what_is_beyond_says_why() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let values = |count: usize| format!("[{}0]", "0,".repeat(count - 2));
+        let members = |count: usize| format!("{{{}\"k\":0}}", "\"k\":0,".repeat(count - 2));
+        for (name, text, verdict) in [
+            ("nothing", String::new(), Ok(())),
+            ("as deep as may be", nested(64), Ok(())),
+            ("deeper", nested(65), Err(Misshapen::TooDeep)),
+            ("side by side", "[[],[]],".repeat(100), Ok(())),
+            ("closed too often", "]".repeat(100), Ok(())),
+            ("brackets in a text", format!("\"{}\"", nested(100)), Ok(())),
+            ("a quote in a text", r#"["\"[[","]]"]"#.to_owned(), Ok(())),
+            ("as many as may be", values(20_000), Ok(())),
+            ("more", values(20_001), Err(Misshapen::TooManyNodes)),
+            ("names are no values", members(20_000), Ok(())),
+            (
+                "more members",
+                members(20_001),
+                Err(Misshapen::TooManyNodes),
+            ),
+            ("a pair", r#""\ud83d\uDE00""#.to_owned(), Ok(())),
+            (
+                "half a pair",
+                r#""\ud83d""#.to_owned(),
+                Err(Misshapen::BrokenEscape),
+            ),
+            (
+                "cut off",
+                r#""\ud83d\u"#.to_owned(),
+                Err(Misshapen::BrokenEscape),
+            ),
+            ("cut off at the backslash", r#""\"#.to_owned(), Ok(())),
+            ("the largest", "1.7976931348623157e308".to_owned(), Ok(())),
+            (
+                "larger",
+                "[-1e309]".to_owned(),
+                Err(Misshapen::NumberOutOfRange),
+            ),
+            (
+                "long and larger",
+                "1".repeat(310),
+                Err(Misshapen::NumberOutOfRange),
+            ),
+            ("long and small", format!("0.{}", "1".repeat(310)), Ok(())),
+        ] {
+            assert_eq!(check(text.as_bytes()), verdict, "{name}");
+        }
+    }
+}
