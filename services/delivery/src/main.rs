@@ -1,1 +1,22 @@
-fn main() {}
+//! Delivery: sends what was accepted, and keeps every attempt on record.
+
+use anyhow::Context as _;
+use delivery::{app::App, config::Config};
+use runtime::config::Config as _;
+use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let _telemetry = telemetry::init("delivery");
+    let config: Config = config::from_env()?;
+    if health::check_requested() {
+        return health::check(&config.listen_addr()).await;
+    }
+    let shutdown = shutdown::on_signal()?;
+    let listen_addr = config.listen_addr();
+    let app = App::build(config, Clock::system())
+        .await
+        .context("building delivery")?;
+    let listener = server::bind(&listen_addr).await?;
+    app.run(listener, shutdown).await
+}

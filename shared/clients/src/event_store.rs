@@ -53,10 +53,12 @@ pub struct EventStore {
 
 impl EventStore {
     pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self {
-            http: http_client::internal(TIMEOUT),
-            upstream,
-        }
+        Self::over(http_client::internal(TIMEOUT), upstream)
+    }
+
+    /// As [`new`](Self::new), over a client that is handed in, such as one that answers in process.
+    pub fn over(http: ClientWithMiddleware, upstream: Arc<Upstream>) -> Self {
+        Self { http, upstream }
     }
 
     /// Submits [`Submission`](schema::intake::Submission)s; answers one receipt each, in order.

@@ -5,6 +5,10 @@ pub const CORRELATION_ID: &str = "x-correlation-id";
 /// Headers that only Signalpost's own services may set begin so; the gateway drops them from callers.
 pub const INTERNAL_PREFIX: &str = "x-signalpost-";
 pub const STRIPE_SIGNATURE: &str = "stripe-signature";
+/// The event's id, the same on every attempt: what a receiver dedupes by.
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// The attempt's number, from 1.
+pub const WEBHOOK_ATTEMPT: &str = "webhook-attempt";
 
 pub const HEALTHZ: &str = "/healthz";
 pub const READYZ: &str = "/readyz";
@@ -15,6 +19,8 @@ pub const DESTINATION_PAGERDUTY: &str = "/destinations/pagerduty";
 pub const DESTINATION_PAGERDUTY_FAULTS: &str = "/destinations/pagerduty/faults";
 pub const EVENTS: &str = "/events";
 pub const SUMMARIZE: &str = "/ai/summarize";
+pub const DELIVERIES: &str = "/webhooks/deliveries";
+pub const DELIVERY: &str = "/webhooks/deliveries/{delivery_id}";
 
 /// Internal: a batch of normalized events for event-store.
 pub const INTERNAL_EVENTS: &str = "/internal/events";

@@ -1,0 +1,148 @@
+//! What delivery can be told.
+
+use std::time::Duration;
+
+use runtime::config::{self, List};
+use serde::Deserialize;
+use url::Url;
+
+use crate::domain::schedule::{DEFAULT_WAITS_S, Policy};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `DELIVERY_HOST`: the address to listen on. Default 127.0.0.1.
+    pub delivery_host: String,
+    /// `DELIVERY_PORT`. Default 3004.
+    pub delivery_port: u16,
+    /// `DELIVERY_DATABASE_URL`: `memory:` or `sqlite:PATH`. Default sqlite:./data/delivery.db.
+    pub delivery_database_url: String,
+    /// `EVENT_STORE_URL`: where the feed is read. Default <http://127.0.0.1:3003>.
+    pub event_store_url: List,
+    /// `PAGERDUTY_URL`: where pages go. Default the mock's <http://127.0.0.1:3006/destinations/pagerduty>.
+    pub pagerduty_url: String,
+    /// `PAGERDUTY_TIMEOUT_MS`: one deadline over connecting, headers and body. Default 15000.
+    pub pagerduty_timeout_ms: u64,
+    /// `DELIVERY_SCHEDULE_S`: the wait before each attempt, in seconds; their number is the number of attempts.
+    /// Default 0,5,300,1800,7200,18000,36000,36000.
+    pub delivery_schedule_s: List,
+    /// `DELIVERY_RETENTION_DAYS`: ended deliveries leave after this. Default 30.
+    pub delivery_retention_days: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            delivery_host: "127.0.0.1".to_owned(),
+            delivery_port: 3004,
+            delivery_database_url: "sqlite:./data/delivery.db".to_owned(),
+            event_store_url: List::of(&["http://127.0.0.1:3003"]),
+            pagerduty_url: "http://127.0.0.1:3006/destinations/pagerduty".to_owned(),
+            pagerduty_timeout_ms: 15_000,
+            delivery_schedule_s: List(DEFAULT_WAITS_S.map(|wait| wait.to_string()).to_vec()),
+            delivery_retention_days: 30,
+        }
+    }
+}
+
+impl Config {
+    /// `None` unless it is one to 64 waits in seconds, of at most 30 days.
+    pub fn policy(&self) -> Option<Policy> {
+        let waits: Result<Vec<u64>, _> = self
+            .delivery_schedule_s
+            .0
+            .iter()
+            .map(|wait| wait.parse())
+            .collect();
+        Policy::of_seconds(&waits.ok()?)
+    }
+
+    /// `None` unless it is an absolute http or https URL.
+    pub fn pagerduty_url(&self) -> Option<Url> {
+        http_url(&self.pagerduty_url)
+    }
+
+    pub fn pagerduty_timeout(&self) -> Duration {
+        Duration::from_millis(self.pagerduty_timeout_ms)
+    }
+}
+
+fn http_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+impl config::Config for Config {
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        config::complain_of_listen_addr(
+            &mut complaints,
+            "DELIVERY",
+            &self.delivery_host,
+            self.delivery_port,
+        );
+        let path = self.delivery_database_url.strip_prefix("sqlite:");
+        if self.delivery_database_url != "memory:" && path.is_none_or(str::is_empty) {
+            complaints.push("DELIVERY_DATABASE_URL: `memory:` or `sqlite:PATH`".to_owned());
+        }
+        let stores = &self.event_store_url.0;
+        if stores.is_empty() || stores.iter().any(|url| http_url(url).is_none()) {
+            complaints.push("EVENT_STORE_URL: a comma list of http URLs".to_owned());
+        }
+        if self.pagerduty_url().is_none() {
+            complaints.push("PAGERDUTY_URL: an http or https URL".to_owned());
+        }
+        if !(1..=120_000).contains(&self.pagerduty_timeout_ms) {
+            complaints.push("PAGERDUTY_TIMEOUT_MS: 1 to 120000".to_owned());
+        }
+        if self.policy().is_none() {
+            complaints.push(
+                "DELIVERY_SCHEDULE_S: 1 to 64 waits in seconds, each at most 30 days".to_owned(),
+            );
+        }
+        if !(1..=3_650).contains(&self.delivery_retention_days) {
+            complaints.push("DELIVERY_RETENTION_DAYS: 1 to 3650".to_owned());
+        }
+        complaints
+    }
+
+    fn listen_addr(&self) -> String {
+        config::listen_addr(&self.delivery_host, self.delivery_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(name: &str, value: &str) -> Option<String> {
+        config::from_variables::<Config>([(name.to_owned(), value.to_owned())])
+            .err()
+            .map(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_fit_to_start() {
+        assert_eq!(config::Config::complaints(&Config::default()), [""; 0]);
+        assert_eq!(Config::default().policy(), Some(Policy::default()));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_its_name() {
+        for (name, value) in [
+            ("DELIVERY_HOST", "nowhere"),
+            ("DELIVERY_DATABASE_URL", "sqlite:"),
+            ("DELIVERY_DATABASE_URL", "redis://x"),
+            ("EVENT_STORE_URL", "127.0.0.1:3003"),
+            ("PAGERDUTY_URL", "ftp://pager"),
+            ("PAGERDUTY_TIMEOUT_MS", "0"),
+            ("DELIVERY_SCHEDULE_S", "0,soon"),
+            ("DELIVERY_SCHEDULE_S", "0,-5"),
+            ("DELIVERY_RETENTION_DAYS", "0"),
+        ] {
+            let text = complaints(name, value).unwrap_or_default();
+            assert!(text.contains(name), "{name}={value}: {text}");
+        }
+        assert_eq!(complaints("DELIVERY_SCHEDULE_S", "0, 1, 2"), None);
+    }
+}

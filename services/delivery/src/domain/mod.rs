@@ -1,0 +1,8 @@
+//! Pure decisions: what a delivery becomes, when it is due, what an answer means. Time and chance are handed in.
+
+pub mod delivery;
+pub mod endpoint;
+pub mod intake;
+pub mod result;
+pub mod schedule;
+pub mod transition;

@@ -1,0 +1,169 @@
+//! When the next attempt is due.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+
+/// Eight attempts over about 27 hours: a short outage is bridged within minutes, a long one over a night and a day, so
+/// that somebody can mend the destination during working hours.
+pub const DEFAULT_WAITS_S: [u64; 8] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 36_000];
+
+/// A wait is lengthened by at most this part of it, so that those that failed together do not return together.
+const JITTER: f64 = 0.2;
+
+/// A destination's Retry-After is honoured up to here.
+const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
+
+/// The wait before each attempt; there are as many attempts as waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    waits: Vec<Duration>,
+}
+
+impl Policy {
+    /// `None` unless there are one to 64 waits of at most 30 days.
+    pub fn of_seconds(waits: &[u64]) -> Option<Self> {
+        let fits = |wait: &u64| *wait <= 30 * 24 * 3600;
+        ((1..=64).contains(&waits.len()) && waits.iter().all(fits)).then(|| Self {
+            waits: waits.iter().copied().map(Duration::from_secs).collect(),
+        })
+    }
+
+    pub fn max_attempts(&self) -> u32 {
+        u32::try_from(self.waits.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When the attempt after `step` charged ones is due, or `None` when there is none. Never before its wait has passed:
+    /// `jitter`, in 0..=1, only makes it later, and so does a Retry-After.
+    pub fn due(
+        &self,
+        step: u32,
+        now: Timestamp,
+        jitter: f64,
+        retry_after: Option<RetryAfter>,
+    ) -> Option<Timestamp> {
+        let wait = *self.waits.get(usize::try_from(step).ok()?)?;
+        let lengthened = wait.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0));
+        let by_schedule = later(now, SignedDuration::try_from(lengthened).ok()?);
+        let asked = retry_after.map_or(now, |asked| asked.until(now));
+        Some(by_schedule.max(asked))
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            waits: DEFAULT_WAITS_S.map(Duration::from_secs).to_vec(),
+        }
+    }
+}
+
+fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
+    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// What a destination's Retry-After header asks for (RFC 9110, 10.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    For(SignedDuration),
+    Until(Timestamp),
+}
+
+impl RetryAfter {
+    /// Seconds or an HTTP-date; anything else is not a wish.
+    pub fn parse(header: &str) -> Option<Self> {
+        let header = header.trim();
+        if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+            let seconds = header.parse().unwrap_or(i64::MAX);
+            return Some(Self::For(SignedDuration::from_secs(seconds)));
+        }
+        rfc2822::DateTimeParser::new()
+            .parse_timestamp(header)
+            .ok()
+            .map(Self::Until)
+    }
+
+    fn until(self, now: Timestamp) -> Timestamp {
+        let asked = match self {
+            Self::For(wait) => later(now, wait),
+            Self::Until(at) => at,
+        };
+        asked.min(later(now, RETRY_AFTER_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_default_is_eight_attempts_over_about_a_day() {
+        let policy = Policy::default();
+        let mut now = at(0);
+        for step in 0..policy.max_attempts() {
+            now = policy.due(step, now, 0.0, None).unwrap();
+        }
+        assert_eq!(policy.max_attempts(), 8);
+        assert_eq!(now, at(99_305));
+        assert_eq!(policy.due(8, now, 0.0, None), None);
+    }
+
+    #[test]
+    fn a_retry_after_only_makes_it_later_and_by_an_hour_at_most() {
+        let policy = Policy::of_seconds(&[0, 60]).unwrap();
+        for (header, due) in [
+            ("120", 1_120),
+            ("0", 1_060),
+            ("30", 1_060),
+            ("7200", 4_600),
+            ("99999999999999999999999999", 4_600),
+            ("Thu, 01 Jan 1970 00:20:00 GMT", 1_200),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 1_060),
+            ("Fri, 02 Jan 2099 00:00:00 GMT", 4_600),
+        ] {
+            let wish = RetryAfter::parse(header);
+            assert!(wish.is_some(), "{header}");
+            assert_eq!(
+                policy.due(1, at(1_000), 0.0, wish),
+                Some(at(due)),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_wish_is_ignored() {
+        for header in ["", " ", "-1", "1.5", "soon", "1 s", "2024-01-15T10:00:00Z"] {
+            assert_eq!(RetryAfter::parse(header), None, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_bounded_schedule_is_a_policy() {
+        assert!(Policy::of_seconds(&[]).is_none());
+        assert!(Policy::of_seconds(&[0; 65]).is_none());
+        assert!(Policy::of_seconds(&[30 * 24 * 3600 + 1]).is_none());
+        assert_eq!(Policy::of_seconds(&[7]).unwrap().max_attempts(), 1);
+    }
+
+    proptest! {
+        // S11: due moves by the schedule, jitter only ever later, Retry-After at most an hour.
+        #[test]
+        fn it_is_due_within_its_wait_and_its_wait_lengthened(
+            step in 0_u32..8, jitter in 0.0..=1.0, asked in prop::option::of(0_i64..100_000)
+        ) {
+            let policy = Policy::default();
+            let retry_after = asked.map(|s| RetryAfter::For(SignedDuration::from_secs(s)));
+            let due = policy.due(step, at(0), jitter, retry_after).unwrap();
+            let wait = i64::try_from(DEFAULT_WAITS_S[step as usize]).unwrap();
+            prop_assert!(due >= at(wait));
+            prop_assert!(due <= at(wait + wait / 5).max(at(3_600)));
+        }
+    }
+}

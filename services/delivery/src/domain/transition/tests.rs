@@ -1,0 +1,267 @@
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::*;
+
+const FAILURE: Verdict = Verdict::Failure {
+    error: "http_5xx",
+    retry_after: None,
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn policy() -> Policy {
+    Policy::of_seconds(&[0, 10, 100]).unwrap()
+}
+
+/// Applies inputs, each at its second.
+fn live(inputs: &[(i64, Input)]) -> (Life, Vec<Effect>) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut life = Life::accepted(&policy(), at(0));
+    let mut effects = Vec::new();
+    for (second, input) in inputs {
+        (life, effects) = transition(&life, *input, &policy(), at(*second), &mut rng);
+    }
+    (life, effects)
+}
+
+const fn start(epoch: u64) -> Input {
+    Input::Start {
+        epoch,
+        alone: false,
+    }
+}
+
+const fn start_alone(epoch: u64) -> Input {
+    Input::Start { epoch, alone: true }
+}
+
+const fn finish(attempt: u32, epoch: u64, verdict: Verdict) -> Input {
+    Input::Finish {
+        attempt,
+        epoch,
+        verdict,
+    }
+}
+
+#[test]
+fn a_2xx_ends_it() {
+    let (life, effects) = live(&[(0, start(1)), (1, finish(1, 1, Verdict::Success))]);
+    assert_eq!(life.state, State::Delivered);
+    assert_eq!((life.due_at, life.open), (None, None));
+    assert_eq!(effects, [Effect::Report]);
+}
+
+#[test]
+fn a_failure_waits_for_the_schedule() {
+    let (life, effects) = live(&[(0, start(1)), (1, finish(1, 1, FAILURE))]);
+    assert_eq!(life.state, State::Failed);
+    let due = life.due_at.unwrap();
+    assert!((at(11)..=at(13)).contains(&due), "{due}");
+    assert_eq!(effects, [Effect::Report, Effect::Wake { at: due }]);
+}
+
+#[test]
+fn the_last_failure_exhausts_it() {
+    let (life, effects) = live(&[
+        (0, start(1)),
+        (1, finish(1, 1, FAILURE)),
+        (20, start(1)),
+        (21, finish(2, 1, FAILURE)),
+        (200, start(1)),
+        (201, finish(3, 1, FAILURE)),
+    ]);
+    assert_eq!(life.state, State::Exhausted(ExhaustReason::MaxAttempts));
+    assert_eq!(life.due_at, None);
+    let shout = Effect::Shout(ExhaustReason::MaxAttempts);
+    assert_eq!(effects, [Effect::Report, shout]);
+}
+
+#[test]
+fn an_interruption_is_due_at_once_and_not_charged() {
+    let (life, effects) = live(&[
+        (0, start(1)),
+        (1, finish(1, 1, FAILURE)),
+        (20, start(1)),
+        (30, Input::Interrupt { epoch: 2 }),
+    ]);
+    assert_eq!(life.state, State::Failed);
+    assert_eq!((life.started, life.finished, life.interrupted), (2, 1, 1));
+    assert_eq!(effects, [Effect::Wake { at: at(30) }]);
+}
+
+#[test]
+fn interrupted_alone_as_a_suspect_it_is_poison() {
+    let twice = [
+        (0, start_alone(1)),
+        (1, Input::Interrupt { epoch: 2 }),
+        (2, start(2)),
+        (3, Input::Interrupt { epoch: 3 }),
+    ];
+    let (life, _) = live(&twice);
+    assert!(life.is_suspect());
+    assert_eq!(life.state, State::Pending);
+
+    let in_company = [&twice[..], &[(4, start(3))]].concat();
+    assert_eq!(live(&in_company).1, [Effect::Refuse(Refusal::NotAlone)]);
+
+    let alone = [
+        &twice[..],
+        &[(4, start_alone(3)), (5, Input::Interrupt { epoch: 4 })],
+    ]
+    .concat();
+    let (life, effects) = live(&alone);
+    assert_eq!(life.state, State::Exhausted(ExhaustReason::Poison));
+    let shout = Effect::Shout(ExhaustReason::Poison);
+    assert_eq!(effects, [Effect::Report, shout]);
+}
+
+#[test]
+fn a_result_clears_the_suspicion() {
+    let (life, _) = live(&[
+        (0, start(1)),
+        (1, Input::Interrupt { epoch: 2 }),
+        (2, start(2)),
+        (3, Input::Interrupt { epoch: 3 }),
+        (4, start_alone(3)),
+        (5, finish(3, 3, FAILURE)),
+    ]);
+    assert!(!life.is_suspect());
+    assert_eq!((life.finished, life.interrupted), (1, 2));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let open = [(0, start(5))];
+    let done = [(0, start(5)), (1, finish(1, 5, Verdict::Success))];
+    let failed = [(0, start(5)), (1, finish(1, 5, FAILURE))];
+    let until = live(&failed).0.due_at.unwrap();
+    type Timed = (i64, Input);
+    let cases: [(&[Timed], Timed, Refusal); 8] = [
+        (&[], (-1, start(5)), Refusal::NotDue { until: at(0) }),
+        (&open, (2, start(5)), Refusal::AttemptOpen),
+        (&open, (2, finish(1, 4, FAILURE)), Refusal::Stale),
+        (&open, (2, finish(2, 5, FAILURE)), Refusal::Stale),
+        (&open, (2, Input::Interrupt { epoch: 5 }), Refusal::Stale),
+        (&done, (2, start(5)), Refusal::Terminal),
+        (&done, (2, finish(1, 5, FAILURE)), Refusal::Stale),
+        (&failed, (2, start(5)), Refusal::NotDue { until }),
+    ];
+    for (before, input, refusal) in cases {
+        let (after, effects) = live(&[before, &[input]].concat());
+        assert_eq!(effects, [Effect::Refuse(refusal)], "{before:?} {input:?}");
+        assert_eq!(after, live(before).0, "{before:?} {input:?}");
+    }
+}
+
+#[test]
+fn state_words_are_read_back() {
+    for state in [
+        State::Pending,
+        State::Failed,
+        State::Delivered,
+        State::Exhausted(ExhaustReason::MaxAttempts),
+        State::Exhausted(ExhaustReason::Poison),
+        State::Skipped(SkipReason::AlreadyDelivered),
+        State::Skipped(SkipReason::TooOld),
+    ] {
+        let read = State::parse(state.status().as_str(), state.reason());
+        assert_eq!(read, Some(state));
+    }
+    assert_eq!(State::parse("exhausted", None), None);
+    assert_eq!(State::parse("delivered", Some("poison")), None);
+}
+
+/// What chance may do to a delivery. Numbers and epochs are near the true ones, so that most inputs are nearly right.
+#[derive(Clone, Debug)]
+enum Chance {
+    Pass(i64),
+    Start { alone: bool },
+    Finish { number: u32, success: bool },
+    NewOwner,
+    OldOwnerReports { success: bool },
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    prop_oneof![
+        (0_i64..200).prop_map(Chance::Pass),
+        any::<bool>().prop_map(|alone| Chance::Start { alone }),
+        (0_u32..3, prop::bool::weighted(0.2))
+            .prop_map(|(number, success)| Chance::Finish { number, success }),
+        Just(Chance::NewOwner),
+        any::<bool>().prop_map(|success| Chance::OldOwnerReports { success }),
+    ]
+}
+
+fn verdict(success: bool) -> Verdict {
+    if success { Verdict::Success } else { FAILURE }
+}
+
+proptest! {
+    #[test]
+    fn the_invariants_hold_whatever_comes(seed: u64, chances in prop::collection::vec(chance(), 0..80)) {
+        let policy = policy();
+        let max = policy.max_attempts();
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut now, mut epoch) = (at(0), 1);
+        let mut life = Life::accepted(&policy, now);
+        let (mut sends, mut answered_2xx) = (Vec::new(), 0);
+
+        for chance in chances {
+            let input = match chance {
+                Chance::Pass(seconds) => {
+                    now += SignedDuration::from_secs(seconds);
+                    continue;
+                }
+                Chance::Start { alone } => Input::Start { epoch, alone },
+                Chance::Finish { number, success } => Input::Finish {
+                    attempt: (life.started + number).saturating_sub(1), epoch, verdict: verdict(success),
+                },
+                Chance::NewOwner => {
+                    epoch += 1;
+                    Input::Interrupt { epoch }
+                }
+                Chance::OldOwnerReports { success } => Input::Finish {
+                    attempt: life.started, epoch: epoch - 1, verdict: verdict(success),
+                },
+            };
+            let before = life.clone();
+            let effects;
+            (life, effects) = transition(&before, input, &policy, now, &mut rng);
+
+            let refused = matches!(effects[..], [Effect::Refuse(_)]);
+            prop_assert_eq!(refused, life == before, "S9: refused is unchanged");
+            if before.state.is_terminal() {
+                prop_assert_eq!(&life, &before, "S3: terminal is final");
+            }
+            for effect in &effects {
+                if let Effect::Send { attempt } = effect {
+                    prop_assert_eq!(*attempt, before.started + 1, "S7: numbers grow by one");
+                    prop_assert!(before.due_at.is_some_and(|due| due <= now), "S11: not before due");
+                    prop_assert!(!before.is_suspect() || life.open.is_some_and(|open| open.alone));
+                    prop_assert_eq!(answered_2xx, 0, "S8: nothing is sent after a 2xx");
+                    sends.push(*attempt);
+                }
+            }
+            if let Input::Finish { verdict: Verdict::Success, .. } = input && !refused {
+                answered_2xx += 1;
+            }
+            prop_assert_eq!(life.state == State::Delivered, answered_2xx == 1, "S4: delivered is a 2xx");
+            prop_assert!(life.finished <= max, "S6");
+            prop_assert!(life.started <= max + life.interrupted, "S6");
+            prop_assert!(sends.len() <= life.started as usize, "S6: sends are counted");
+            prop_assert_eq!(
+                life.started, life.finished + life.interrupted + u32::from(life.open.is_some()),
+                "no attempt unaccounted"
+            );
+            if life.state == State::Exhausted(ExhaustReason::MaxAttempts) {
+                prop_assert_eq!(life.finished, max, "S5");
+            }
+            prop_assert_eq!(life.due_at.is_none(), life.state.is_terminal(), "S13: what is open is due some time");
+        }
+    }
+}

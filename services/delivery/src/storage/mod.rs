@@ -1,0 +1,217 @@
+//! What delivery keeps: deliveries with their events and attempts, cursors, and the outcomes to be reported.
+//!
+//! Every write is one commit, durable on return where the backend is. Keys begin with a lane, so that the same rows fit
+//! one file and a cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::Histogram;
+use schema::delivery::{Outcome, Status};
+
+use crate::domain::delivery::{Carried, DeliveryId, Lane, Position};
+use crate::domain::transition::Life;
+use crate::error::Error;
+
+mod memory;
+mod sqlite;
+
+pub use memory::Memory;
+pub use sqlite::Sqlite;
+
+/// The most outcomes that one read answers.
+pub const SLICE: usize = 256;
+
+/// Deliveries that one slice of retention looks at; each is about four rows.
+pub const RETIRE_SLICE: usize = 64;
+
+/// The one lane of a store that one process owns.
+pub const LANE: Lane = 0;
+
+/// Opens the store that a URL names: `memory:` or `sqlite:PATH`.
+pub fn open(url: &str, commit_seconds: Histogram) -> anyhow::Result<Arc<dyn Storage>> {
+    match url.split_once(':') {
+        Some(("memory", "")) => Ok(Arc::new(Memory::default())),
+        Some(("sqlite", path)) if !path.is_empty() => {
+            Ok(Arc::new(Sqlite::open(Path::new(path), commit_seconds)?))
+        }
+        _ => anyhow::bail!("`{url}` is neither `memory:` nor `sqlite:PATH`"),
+    }
+}
+
+/// The owner of a lane, at one time. Grows at every take-over, also when the store was deleted or restored between (R5).
+pub type Epoch = u64;
+
+/// A page of the feed, decided: one commit of cursor, deliveries and first counts (R3, R4).
+#[derive(Clone, Debug)]
+pub struct Intake {
+    pub lane: Lane,
+    pub epoch: Epoch,
+    pub cursor: String,
+    pub deliveries: Vec<NewDelivery>,
+    pub now: Timestamp,
+}
+
+/// A delivery to insert, unless there is one of its event, revision and endpoint.
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    pub delivery_id: DeliveryId,
+    pub event: Carried,
+    pub endpoint_id: Arc<str>,
+    /// With an open attempt where the first count is part of the intake.
+    pub life: Life,
+    /// Whether event-store is to be told already.
+    pub report: bool,
+}
+
+/// Counts an attempt before its send (R4). Refused as [`Error::Fenced`] unless the epoch owns the lane, and as
+/// [`Error::Stale`] unless the delivery stands one attempt before.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub lane: Lane,
+    pub position: Position,
+    pub life: Life,
+    pub now: Timestamp,
+}
+
+/// Records how an attempt ended. Refused as [`Error::Stale`] unless that attempt is open (S9).
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub lane: Lane,
+    pub position: Position,
+    /// Who started the attempt.
+    pub attempt_epoch: Epoch,
+    /// Who reports, for the order of outcomes.
+    pub epoch: Epoch,
+    /// After the attempt; its number is `life.started`.
+    pub life: Life,
+    pub ended: Ended,
+    pub report: bool,
+    pub now: Timestamp,
+}
+
+/// What is kept of an attempt's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Absent for an attempt whose owner died.
+    pub duration_ms: Option<u64>,
+    pub status_code: Option<u16>,
+    /// A stable word; absent for a 2xx.
+    pub error: Option<String>,
+    /// The first KiB of the answer's body.
+    pub response: Option<String>,
+}
+
+/// The deliveries of one lane that may still be sent, as little as a schedule needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub position: Position,
+    pub endpoint_id: Arc<str>,
+    pub due_at: Timestamp,
+    pub suspect: bool,
+    /// Its owner died; the attempt must be recorded as interrupted first.
+    pub attempt_open: bool,
+}
+
+/// A delivery as it is stored, with what it carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub position: Position,
+    pub delivery_id: DeliveryId,
+    pub endpoint_id: Arc<str>,
+    pub life: Life,
+    pub created_at: Timestamp,
+    pub event: Carried,
+}
+
+/// One attempt on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub number: u32,
+    pub epoch: Epoch,
+    pub started_at: Timestamp,
+    pub ended: Option<Ended>,
+    /// When the schedule meant the next one to start, as seen at this one's end.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// Which deliveries to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub event_id: Option<String>,
+    pub status: Option<Status>,
+    /// Only those at smaller positions.
+    pub before: Option<Position>,
+    pub limit: usize,
+}
+
+/// What one slice of retention did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    pub removed: usize,
+    /// Where the next slice goes on; none when the rest is younger.
+    pub next: Option<Position>,
+}
+
+/// What `/readyz` tells of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub backend: &'static str,
+    pub durable: bool,
+    /// Why the last commit failed, while none has worked since.
+    pub fault: Option<String>,
+}
+
+#[async_trait]
+pub trait Storage: Send + Sync {
+    /// Makes this process the lane's owner: the new epoch is max(previous + 1, now in ms), durable on return.
+    async fn take_lane(&self, lane: Lane, owner: &str, now: Timestamp) -> Result<Epoch, Error>;
+
+    /// Where reading the feed goes on.
+    async fn cursor(&self, lane: Lane) -> Result<Option<String>, Error>;
+
+    /// Commits a page; answers each delivery's position, or none where it was known.
+    async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error>;
+
+    async fn start(&self, start: Start) -> Result<(), Error>;
+
+    async fn finish(&self, finish: Finish) -> Result<(), Error>;
+
+    /// Open deliveries after a position, in order; fewer than `limit` at the end.
+    async fn waiting(
+        &self,
+        lane: Lane,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, Error>;
+
+    /// These deliveries, in no order; those that are gone are left out.
+    async fn load(&self, lane: Lane, positions: Vec<Position>) -> Result<Vec<Stored>, Error>;
+
+    /// The oldest outcomes that event-store has not been told of, in commit order, at most [`SLICE`].
+    async fn unreported(&self, lane: Lane) -> Result<Vec<Outcome>, Error>;
+
+    /// Moves the reports' cursor to `upto` and deletes what it passed. `upto` is the last of [`unreported`](Self::unreported).
+    async fn reported(&self, lane: Lane, upto: Position) -> Result<(), Error>;
+
+    /// Deletes terminal, reported deliveries that were made and ended before a time, among the next [`RETIRE_SLICE`] after a position.
+    async fn retire(
+        &self,
+        lane: Lane,
+        after: Position,
+        before: Timestamp,
+    ) -> Result<Retired, Error>;
+
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Vec<Stored>, Error>;
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Stored, Vec<Attempt>)>, Error>;
+
+    fn condition(&self) -> Condition;
+}
+
+/// The next owner's epoch: grows, also past one that a deleted or restored store has forgotten.
+fn next_epoch(previous: Epoch, now: Timestamp) -> Epoch {
+    (previous + 1).max(u64::try_from(now.as_millisecond()).unwrap_or_default())
+}

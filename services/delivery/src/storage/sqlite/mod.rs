@@ -1,0 +1,261 @@
+//! `sqlite:PATH`: the embedded default. One writer with group commit, readers beside it, one process a file.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::Histogram;
+use runtime::group_commit::{GroupCommit, Refusal};
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+use schema::delivery::Outcome;
+
+use super::{
+    Attempt, Condition, Epoch, Filter, Finish, Intake, Retired, Start, Storage, Stored, Waiting,
+};
+use crate::domain::delivery::{DeliveryId, Lane, Position};
+use crate::error::Error;
+use writer::{Answer, Write, Writer};
+
+mod read;
+mod rows;
+mod writer;
+
+/// Rows that may wait for the writer, beside counts and outcomes, which are never refused.
+const QUEUE_MAX: usize = 65_536;
+/// Small, so that a checkpoint on the writer never takes long.
+const AUTOCHECKPOINT_PAGES: u32 = 200;
+const BUSY: Duration = Duration::from_secs(5);
+
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+
+/// What a store was made with; another value means that its rows lie in other lanes.
+const MADE_WITH: [(&str, &str); 2] = [("lanes", "1"), ("lane_hash", "none")];
+
+pub struct Sqlite {
+    // Fields drop in this order: the writer ends before the lock is given up.
+    writer: GroupCommit<Writer>,
+    /// The worker's reads.
+    reader: Arc<Mutex<Connection>>,
+    /// Callers' queries, so that a long one holds up no delivery.
+    queries: Arc<Mutex<Connection>>,
+    fault: Arc<Mutex<Option<String>>>,
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens or makes the store, and its directory. Refuses while another process has it open.
+    pub fn open(path: &Path, commit_seconds: Histogram) -> anyhow::Result<Self> {
+        if let Some(directory) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("making the directory {}", directory.display()))?;
+        }
+        let lock = lock(path)?;
+        let mut connection =
+            Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
+        Migrations::from_slice(MIGRATIONS)
+            .to_latest(&mut connection)
+            .with_context(|| format!("migrating {}", path.display()))?;
+        check_made_with(&connection)?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let backend = Writer::new(connection, commit_seconds, Arc::clone(&fault));
+        Ok(Self {
+            writer: GroupCommit::start("delivery-writer", backend, QUEUE_MAX)?,
+            reader: read_only(path)?,
+            queries: read_only(path)?,
+            fault,
+            _lock: lock,
+        })
+    }
+
+    async fn submit(&self, write: Write) -> Result<Answer, Error> {
+        flatten(self.writer.submit(write).await)
+    }
+
+    async fn submit_urgent(&self, write: Write) -> Result<Answer, Error> {
+        flatten(self.writer.submit_urgent(write).await)
+    }
+}
+
+fn flatten(answer: Result<Result<Answer, Error>, Refusal<Error>>) -> Result<Answer, Error> {
+    match answer {
+        Ok(answer) => answer,
+        Err(Refusal::Failed(fault)) => Err(fault),
+        Err(Refusal::Overloaded) => Err(Error::Passing("too many writes are waiting".to_owned())),
+        Err(Refusal::Stopped) => Err(Error::Broken("the writer has stopped".to_owned())),
+    }
+}
+
+/// The file's lock is the lease of its lane (R5).
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&name)
+        .with_context(|| format!("opening {}", name.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "{} is in use by another process: one delivery process owns an SQLite store, a second one \
+             would send everything twice",
+            path.display()
+        ),
+        Err(TryLockError::Error(fault)) => {
+            Err(fault).with_context(|| format!("locking {}", name.display()))
+        }
+    }
+}
+
+fn check_made_with(connection: &Connection) -> anyhow::Result<()> {
+    for (name, value) in MADE_WITH {
+        connection.execute(
+            "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (name, value),
+        )?;
+        let found: String =
+            connection.query_row("SELECT value FROM meta WHERE name = ?", [name], |row| {
+                row.get(0)
+            })?;
+        anyhow::ensure!(
+            found == value,
+            "the store was made with {name} = {found}, and this program has {value}"
+        );
+    }
+    Ok(())
+}
+
+fn read_only(path: &Path) -> anyhow::Result<Arc<Mutex<Connection>>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(Arc::new(Mutex::new(connection)))
+}
+
+/// Runs a read on a thread where it may block.
+async fn read<T: Send + 'static>(
+    connection: &Arc<Mutex<Connection>>,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    let connection = Arc::clone(connection);
+    let answer = tokio::task::spawn_blocking(move || {
+        query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    match answer.await {
+        Ok(rows) => rows.map_err(|fault| writer::judge(&fault)),
+        Err(fault) => Err(Error::Passing(format!("a read did not end: {fault}"))),
+    }
+}
+
+#[async_trait]
+impl Storage for Sqlite {
+    async fn take_lane(&self, lane: Lane, owner: &str, now: Timestamp) -> Result<Epoch, Error> {
+        let owner = owner.to_owned();
+        let answer = self
+            .submit_urgent(Write::TakeLane { lane, owner, now })
+            .await?;
+        answer.epoch()
+    }
+
+    async fn cursor(&self, lane: Lane) -> Result<Option<String>, Error> {
+        read(&self.reader, move |connection| {
+            read::cursor(connection, lane)
+        })
+        .await
+    }
+
+    async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error> {
+        self.submit(Write::Intake(intake)).await?.inserted()
+    }
+
+    async fn start(&self, start: Start) -> Result<(), Error> {
+        self.submit_urgent(Write::Start(start)).await.map(drop)
+    }
+
+    async fn finish(&self, finish: Finish) -> Result<(), Error> {
+        self.submit_urgent(Write::Finish(Box::new(finish)))
+            .await
+            .map(drop)
+    }
+
+    async fn waiting(
+        &self,
+        lane: Lane,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, Error> {
+        read(&self.reader, move |connection| {
+            read::waiting(connection, lane, after, limit)
+        })
+        .await
+    }
+
+    async fn load(&self, lane: Lane, positions: Vec<Position>) -> Result<Vec<Stored>, Error> {
+        read(&self.reader, move |connection| {
+            read::load(connection, lane, &positions)
+        })
+        .await
+    }
+
+    async fn unreported(&self, lane: Lane) -> Result<Vec<Outcome>, Error> {
+        read(&self.reader, move |connection| {
+            read::unreported(connection, lane)
+        })
+        .await
+    }
+
+    async fn reported(&self, lane: Lane, upto: Position) -> Result<(), Error> {
+        self.submit(Write::Reported { lane, upto }).await.map(drop)
+    }
+
+    async fn retire(
+        &self,
+        lane: Lane,
+        after: Position,
+        before: Timestamp,
+    ) -> Result<Retired, Error> {
+        let write = Write::Retire {
+            lane,
+            after,
+            before,
+        };
+        self.submit(write).await?.retired()
+    }
+
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Vec<Stored>, Error> {
+        read(&self.queries, move |connection| {
+            read::deliveries(connection, lane, &filter)
+        })
+        .await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Stored, Vec<Attempt>)>, Error> {
+        read(&self.queries, move |connection| {
+            read::delivery(connection, id)
+        })
+        .await
+    }
+
+    fn condition(&self) -> Condition {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        Condition {
+            backend: "sqlite",
+            durable: true,
+            fault: fault.clone(),
+        }
+    }
+}

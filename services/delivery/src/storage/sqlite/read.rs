@@ -1,0 +1,158 @@
+//! Reads: by key, bounded, so that no read transaction is held for long.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Result, params, params_from_iter};
+use schema::delivery::{DeliveryState, Outcome, Status};
+
+use super::rows::{self, JOINED, STORED};
+use crate::domain::delivery::{DeliveryId, Lane, Position};
+use crate::storage::{Attempt, Filter, SLICE, Stored, Waiting};
+
+pub(super) const FEED_CURSOR: &str = "feed";
+
+pub(super) fn cursor(connection: &Connection, lane: Lane) -> Result<Option<String>> {
+    connection
+        .prepare_cached("SELECT token FROM cursors WHERE lane = ? AND name = ?")?
+        .query_row(params![lane, FEED_CURSOR], |row| row.get(0))
+        .optional()
+}
+
+pub(super) fn waiting(
+    connection: &Connection,
+    lane: Lane,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<Waiting>> {
+    // Each half is an ordered walk of the status index.
+    let mut statement = connection.prepare_cached(
+        "SELECT d.position, d.endpoint_id, d.due_at, d.interrupted_in_a_row, d.open_epoch IS NOT NULL
+         FROM (SELECT * FROM (SELECT lane, position FROM deliveries
+                              WHERE lane = ?1 AND status = 'pending' AND position > ?2 ORDER BY position LIMIT ?3)
+               UNION ALL
+               SELECT * FROM (SELECT lane, position FROM deliveries
+                              WHERE lane = ?1 AND status = 'failed' AND position > ?2 ORDER BY position LIMIT ?3)
+               ORDER BY position LIMIT ?3) open
+         JOIN deliveries d ON d.lane = open.lane AND d.position = open.position
+         ORDER BY d.position",
+    )?;
+    let rows = statement.query_map(params![lane, after, limit], |row| {
+        Ok(Waiting {
+            position: row.get(0)?,
+            endpoint_id: row.get::<_, String>(1)?.into(),
+            due_at: rows::at(row, 2)?,
+            suspect: crate::domain::transition::is_suspect(row.get(3)?),
+            attempt_open: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn load(
+    connection: &Connection,
+    lane: Lane,
+    positions: &[Position],
+) -> Result<Vec<Stored>> {
+    let sql = format!("SELECT {STORED} FROM {JOINED} WHERE d.lane = ? AND d.position = ?");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = Vec::with_capacity(positions.len());
+    for position in positions {
+        let row = statement.query_row(params![lane, position], |row| rows::stored(row, lane));
+        found.extend(row.optional()?);
+    }
+    Ok(found)
+}
+
+pub(super) fn unreported(connection: &Connection, lane: Lane) -> Result<Vec<Outcome>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT o.epoch, o.position, o.status, o.attempts, o.reason, o.at,
+                d.delivery_id, d.endpoint_id, e.event_id, e.revision, e.correlation_id
+         FROM outcomes o
+         JOIN deliveries d ON d.lane = o.lane AND d.position = o.delivery
+         JOIN events e ON e.lane = d.lane AND e.position = d.event
+         WHERE o.lane = ? ORDER BY o.position LIMIT ?",
+    )?;
+    let rows = statement.query_map(params![lane, SLICE], |row| {
+        let status: String = row.get(2)?;
+        let delivery_id = DeliveryId {
+            lane,
+            uuid: uuid::Uuid::from_bytes(row.get(6)?),
+        };
+        let state = DeliveryState {
+            destination: row.get(7)?,
+            delivery_id: delivery_id.to_string(),
+            status: Status::parse(&status).ok_or_else(|| rows::unreadable(2, status))?,
+            attempts: row.get(3)?,
+            reason: row.get(4)?,
+            at: rows::at(row, 5)?,
+        };
+        Ok(Outcome {
+            epoch: row.get(0)?,
+            position: row.get(1)?,
+            event_id: rows::event_id(row, 8)?,
+            revision: row.get(9)?,
+            correlation_id: rows::correlation_id(row, 10)?,
+            state,
+        })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn deliveries(
+    connection: &Connection,
+    lane: Lane,
+    filter: &Filter,
+) -> Result<Vec<Stored>> {
+    let mut conditions = vec!["d.lane = ?"];
+    let mut values = vec![Value::from(i64::from(lane))];
+    if let Some(event_id) = &filter.event_id {
+        conditions.push(
+            "d.position IN (SELECT delivery FROM known WHERE lane = d.lane AND event_id = ?)",
+        );
+        values.push(Value::from(event_id.clone()));
+    }
+    match filter.status {
+        None => {}
+        Some(Status::Delivered) => conditions.push("d.status = 'delivered'"),
+        Some(status) => {
+            // Said twice, so that the partial index applies.
+            conditions.push("d.status <> 'delivered' AND d.status = ?");
+            values.push(Value::from(status.as_str().to_owned()));
+        }
+    }
+    if let Some(before) = filter.before {
+        conditions.push("d.position < ?");
+        values.push(Value::from(i64::try_from(before).unwrap_or(i64::MAX)));
+    }
+    values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
+    let sql = format!(
+        "SELECT {STORED} FROM {JOINED} WHERE {} ORDER BY d.position DESC LIMIT ?",
+        conditions.join(" AND ")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), |row| rows::stored(row, lane))?;
+    rows.collect()
+}
+
+pub(super) fn delivery(
+    connection: &Connection,
+    id: DeliveryId,
+) -> Result<Option<(Stored, Vec<Attempt>)>> {
+    let sql = format!("SELECT {STORED} FROM {JOINED} WHERE d.lane = ? AND d.delivery_id = ?");
+    let stored = connection
+        .prepare_cached(&sql)?
+        .query_row(params![id.lane, id.uuid.as_bytes()], |row| {
+            rows::stored(row, id.lane)
+        })
+        .optional()?;
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT number, epoch, started_at, ended, duration_ms, status_code, error, response, next_attempt_at
+         FROM attempts WHERE lane = ? AND delivery = ? ORDER BY number",
+    )?;
+    let attempts = statement
+        .query_map(params![id.lane, stored.position], rows::attempt)?
+        .collect::<Result<_>>()?;
+    Ok(Some((stored, attempts)))
+}

@@ -1,0 +1,54 @@
+//! How long a loop that never gives up waits before it tries again (R8).
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Doubles from 100 ms to 30 s, each wait shortened by chance to between half and all of it.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        let full = FIRST
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        let part: f64 = rand::rng().random();
+        tokio::time::sleep(full.mul_f64(0.5 + part / 2.0)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_grows_to_half_a_minute_and_no_further() {
+        let mut backoff = Backoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..40 {
+            let before = Instant::now();
+            backoff.wait().await;
+            waits.push(before.elapsed());
+        }
+        assert!(waits[0] <= Duration::from_millis(101));
+        assert!(
+            waits[20..]
+                .iter()
+                .all(|wait| (15..31).contains(&wait.as_secs())),
+            "{waits:?}"
+        );
+    }
+}

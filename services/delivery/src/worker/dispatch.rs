@@ -1,0 +1,76 @@
+//! Sends what is due, as slots allow.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::backoff::Backoff;
+use super::{Slot, Worker};
+use crate::domain::delivery::Position;
+use crate::error::Error;
+use crate::storage::LANE;
+
+/// Deliveries that one look takes.
+const BATCH: usize = 64;
+/// The longest sleep, after which the wall clock is read again: somebody may have set it (R7).
+const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
+
+impl Worker {
+    pub(super) async fn run_dispatch(self: &Arc<Self>) -> Result<(), Error> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.dispatch().await {
+                Ok(next_due) => {
+                    backoff.reset();
+                    let wait = next_due.map_or(LOOK_AT_LEAST, |due| self.until(due));
+                    // Whichever comes first, the queues are looked at.
+                    let _woken = tokio::time::timeout(wait, self.look_again.notified()).await;
+                }
+                Err(fault) if fault.is_final() => return Err(fault),
+                Err(fault) => {
+                    tracing::warn!(%fault, "due deliveries could not be read");
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    fn until(&self, due: Timestamp) -> Duration {
+        let wait = due.duration_since(self.now());
+        Duration::try_from(wait)
+            .unwrap_or_default()
+            .min(LOOK_AT_LEAST)
+    }
+
+    /// Starts everything that is due and has a slot; answers when the next is due.
+    async fn dispatch(self: &Arc<Self>) -> Result<Option<Timestamp>, Error> {
+        loop {
+            let turns = self.queues().take(self.now(), BATCH);
+            if turns.is_empty() {
+                return Ok(self.queues().next_due());
+            }
+            let positions: Vec<Position> = turns.iter().map(|turn| turn.position).collect();
+            let mut slots: HashMap<Position, Slot> = turns
+                .iter()
+                .map(|turn| (turn.position, Slot::of_turn(self, *turn)))
+                .collect();
+            let loaded = match self.outside.storage.load(LANE, positions).await {
+                Ok(loaded) => loaded,
+                Err(fault) => {
+                    for turn in turns {
+                        self.enqueue(turn.endpoint, turn.position, turn.due_at, turn.alone);
+                    }
+                    return Err(fault);
+                }
+            };
+            for stored in loaded {
+                if let Some(slot) = slots.remove(&stored.position) {
+                    self.attempts
+                        .spawn(Arc::clone(self).count_and_send(slot, stored));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the worker tells of itself: metrics, and the facts behind `/readyz`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use runtime::metrics::Metrics;
+
+pub struct Vitals {
+    pub commit_seconds: Histogram,
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) interrupted: IntCounter,
+    pub(crate) exhausted: IntCounterVec,
+    pub(crate) refused: IntCounter,
+    pub(crate) feed_restarts: IntCounterVec,
+    pub(crate) feed_behind: IntGauge,
+    pub(crate) feed_age_s: IntGauge,
+    pub(crate) reports_age_s: IntGauge,
+    pub(crate) oldest_due_age_s: IntGauge,
+    pub(crate) open: IntGauge,
+    facts: Mutex<Facts>,
+}
+
+/// What is known of the worker's neighbours.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub feed_read_at: Option<Timestamp>,
+    /// Why the last read of the feed failed, while none has worked since.
+    pub feed_fault: Option<String>,
+    /// When the oldest outcome that is not reported was made.
+    pub unreported_since: Option<Timestamp>,
+    /// The word of the last failed attempt, while none has worked since, and since when.
+    pub destination_failing: Option<(Timestamp, String)>,
+    /// Since the process started.
+    pub exhausted: u64,
+}
+
+impl Vitals {
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            commit_seconds: metrics.seconds(
+                "delivery_commit_seconds",
+                "Time of one commit of the store.",
+            ),
+            attempts: metrics.counters(
+                "delivery_attempts_total",
+                "Finished attempts, by success or error.",
+                "result",
+            ),
+            interrupted: metrics.counter(
+                "delivery_interrupted_total",
+                "Attempts whose owner ended before their result was on record.",
+            ),
+            exhausted: metrics.counters(
+                "delivery_exhausted_total",
+                "Deliveries for which no more attempts will come.",
+                "reason",
+            ),
+            refused: metrics.counter(
+                "delivery_fence_refusals_total",
+                "Writes of an owner or attempt that was not the current one.",
+            ),
+            feed_restarts: metrics.counters(
+                "delivery_feed_restarts_total",
+                "Times the feed was read again from the oldest.",
+                "reason",
+            ),
+            feed_behind: metrics.gauge(
+                "delivery_feed_behind",
+                "Positions of the feed that are not read yet.",
+            ),
+            feed_age_s: metrics.gauge(
+                "delivery_feed_age_seconds",
+                "Time since the feed was last read.",
+            ),
+            reports_age_s: metrics.gauge(
+                "delivery_reports_age_seconds",
+                "Age of the oldest outcome that event-store does not know.",
+            ),
+            oldest_due_age_s: metrics.gauge(
+                "delivery_oldest_due_age_seconds",
+                "How long the longest waiting delivery has been due.",
+            ),
+            open: metrics.gauge(
+                "delivery_open",
+                "Deliveries that are neither ended nor skipped.",
+            ),
+            facts: Mutex::default(),
+        }
+    }
+
+    pub fn facts(&self) -> Facts {
+        self.lock().clone()
+    }
+
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whole seconds from then to now, never negative.
+pub(crate) fn age_s(then: Option<Timestamp>, now: Timestamp) -> i64 {
+    then.map_or(0, |then| now.duration_since(then).as_secs().max(0))
+}
