@@ -7,7 +7,7 @@ use axum::Router;
 use clients::event_store::EventStore;
 use runtime::base::Base;
 use runtime::clock::Clock;
-use runtime::health::{Finding, Health};
+use runtime::health::Health;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ const PULLS_WAITING: usize = 4;
 
 pub struct App {
     base: Arc<Base>,
-    upstream: Arc<Upstream>,
+    store: EventStore,
     freshness: Arc<Freshness>,
     schedule: Schedule,
     rings: mpsc::Sender<Ring>,
@@ -35,10 +35,12 @@ pub struct App {
 }
 
 impl App {
+    /// Fails only on a configuration that has complaints.
     pub fn build(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         Self::with_deadlines(config, clock, Deadlines::default())
     }
 
+    /// As [`App::build`], with other bounds on a poll.
     pub fn with_deadlines(
         config: &Config,
         clock: Clock,
@@ -52,13 +54,13 @@ impl App {
             .collect();
         let schedule = config.schedule().map_err(anyhow::Error::msg)?;
         let base = Arc::new(Base::new("status-poller", clock.clone()));
-        let upstream = Arc::new(Upstream::new("event-store", &config.event_store_url));
-        let store = EventStore::new(Arc::clone(&upstream));
+        let upstream = Upstream::new("event-store", &config.event_store_url);
+        let store = EventStore::new(Arc::new(upstream));
         let freshness = Freshness::new(&pages, schedule.longest_gap, &base.metrics);
         let (rings, rung) = mpsc::channel(1);
         let (pulls, asked) = mpsc::channel(PULLS_WAITING);
         let worker = Worker {
-            poller: Poller::new(store, clock.clone(), deadlines, &base.metrics),
+            poller: Poller::new(store.clone(), clock.clone(), deadlines, &base.metrics),
             pages,
             freshness: Arc::clone(&freshness),
             clock,
@@ -67,7 +69,7 @@ impl App {
         };
         Ok(Self {
             base,
-            upstream,
+            store,
             freshness,
             schedule,
             rings,
@@ -77,13 +79,13 @@ impl App {
     }
 
     pub fn router(&self) -> Router {
-        let (upstream, freshness) = (Arc::clone(&self.upstream), Arc::clone(&self.freshness));
+        let (store, freshness) = (self.store.clone(), Arc::clone(&self.freshness));
         let health = Health::new()
-            .needs("event_store", move || {
-                let finding = event_store(&upstream);
-                async move { finding }
+            .needs("event-store", move || {
+                let store = store.clone();
+                async move { store.health().await }
             })
-            .tells("status_pages", move || {
+            .tells("status-pages", move || {
                 let finding = freshness.finding();
                 async move { finding }
             });
@@ -109,7 +111,6 @@ impl App {
             tokio::join!(
                 self.worker.run(shutdown.clone()),
                 self.freshness.keep_ages(shutdown.clone()),
-                self.upstream.watch(shutdown.clone()),
             );
             Ok(())
         };
@@ -137,11 +138,4 @@ async fn ring(
         bell.stop().await.context("stopping the schedule")?;
     }
     Ok(())
-}
-
-fn event_store(upstream: &Upstream) -> Finding {
-    match upstream.count().living {
-        0 => Finding::down("no replica answers"),
-        living => Finding::up().with("replicas", living),
-    }
 }

@@ -64,8 +64,9 @@ pub(crate) struct Poller {
     counts: Counts,
 }
 
-/// The label of each is the source, which configuration bounds.
+/// The label is the source, which configuration bounds, and for `polls` the result.
 struct Counts {
+    polls: IntCounterVec,
     failures: IntCounterVec,
     stored: IntCounterVec,
     malformed: IntCounterVec,
@@ -86,14 +87,19 @@ impl Poller {
             clock,
             deadlines,
             counts: Counts {
-                failures: counters("status_poll_failures_total", "Polls that failed."),
-                stored: counters("status_events_stored_total", "New events stored."),
+                polls: metrics.counters(
+                    "polls_total",
+                    "Polls of one page, by `ok` or why they failed.",
+                    "result",
+                ),
+                failures: counters("poll_failures_total", "Polls that failed."),
+                stored: counters("events_stored_total", "New events stored."),
                 malformed: counters(
-                    "status_rows_malformed_total",
+                    "rows_malformed_total",
                     "Rows of pages that could not be read.",
                 ),
                 unknown: counters(
-                    "status_words_unknown_total",
+                    "words_unknown_total",
                     "Severity words of pages that are not known.",
                 ),
             },
@@ -103,9 +109,12 @@ impl Poller {
     /// Polls one page. Never fails as a whole: what went wrong is in the outcome.
     pub(crate) async fn poll(&self, page: &StatusPage, correlation_id: &CorrelationId) -> Outcome {
         let mut outcome = Outcome::default();
-        if let Err(error) = self.try_poll(page, correlation_id, &mut outcome).await {
-            let (source, code) = (&page.source, error.code());
-            tracing::warn!(%correlation_id, %source, code, %error, "page could not be polled");
+        let polled = self.try_poll(page, correlation_id, &mut outcome).await;
+        let result = polled.as_ref().map_or_else(Error::code, |()| "ok");
+        self.counts.polls.with_label_values(&[result]).inc();
+        if let Err(error) = polled {
+            let source = &page.source;
+            tracing::warn!(%correlation_id, %source, code = result, %error, "page could not be polled");
             self.count(&self.counts.failures, page, 1);
             outcome.fetched = 0;
             outcome.error = Some(error);

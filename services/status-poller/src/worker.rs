@@ -159,7 +159,7 @@ impl Freshness {
             stale_after: STALE_AFTER.max(longest_gap * 3),
             sources: Mutex::new(sources),
             ages: metrics.gauges(
-                "status_poll_age_seconds",
+                "poll_age_seconds",
                 "Since the last poll that went well, or since the start.",
                 "source",
             ),

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::worker::Pull;
 
-/// Longer than one poll may take; those who wait behind others may be told to come again.
-const WAIT: Duration = Duration::from_secs(28);
+/// Two polls at their slowest, and shorter than the gateway's 60 s; who waits behind more may be told to come again.
+const WAIT: Duration = Duration::from_secs(55);
 const RETRY_AFTER_S: u64 = 5;
 
 /// `POST /ingest/pull-status`: polls every page now. A source that fails is told in the answer.
