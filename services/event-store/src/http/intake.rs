@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use runtime::extract;
+use runtime::extract::{self, Correlation};
 use runtime::problem::{Code, Problem};
+use schema::CorrelationId;
 use schema::intake::{BATCH_MAX_ITEMS, Batch, BatchResults, Receipt, Submission};
 use tokio::time::timeout;
 
@@ -23,6 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 pub(super) async fn submit(
     State(hub): State<Arc<Hub>>,
+    Correlation(request): Correlation,
     extract::Json(batch): extract::Json<Batch, BODY_MAX>,
 ) -> Result<Json<BatchResults>, Problem> {
     if batch.items.len() > BATCH_MAX_ITEMS {
@@ -35,12 +37,16 @@ pub(super) async fn submit(
         .collect();
     drop(batch);
     Ok(Json(BatchResults {
-        results: store(&hub, read).await,
+        results: store(&hub, read, &request).await,
     }))
 }
 
 /// Stores what could be read as one write; each item has its receipt, in order.
-async fn store(hub: &Hub, read: Vec<Result<Submission, String>>) -> Vec<Receipt> {
+async fn store(
+    hub: &Hub,
+    read: Vec<Result<Submission, String>>,
+    request: &CorrelationId,
+) -> Vec<Receipt> {
     let mut longest = Duration::ZERO;
     let mut drafts = Vec::with_capacity(read.len());
     // `None` where the item is a draft: its receipt comes from the store.
@@ -69,7 +75,7 @@ async fn store(hub: &Hub, read: Vec<Result<Submission, String>>) -> Vec<Receipt>
                     None => (None, unavailable(&Error::Overloaded)),
                 },
             };
-            tell(hub, draft, &receipt);
+            tell(hub, draft, &receipt, request);
             receipt
         })
         .collect()
@@ -115,8 +121,8 @@ fn unavailable(fault: &Error) -> Receipt {
     }
 }
 
-/// One line and one count for each item.
-fn tell(hub: &Hub, draft: Option<&Draft>, receipt: &Receipt) {
+/// One line and one count for each item. What could not be read has no correlation id but the request's.
+fn tell(hub: &Hub, draft: Option<&Draft>, receipt: &Receipt, request: &CorrelationId) {
     hub.metrics.count(draft, receipt);
     match (draft, receipt) {
         (Some(draft), Receipt::Stored { routed }) => {
@@ -127,7 +133,9 @@ fn tell(hub: &Hub, draft: Option<&Draft>, receipt: &Receipt) {
             let (event, correlation_id) = (&draft.event, &draft.correlation_id);
             tracing::info!(%correlation_id, event_id = event.event_id.as_str(), severity = event.severity.as_str(), routed, "event seen before");
         }
-        (_, Receipt::Rejected { detail }) => tracing::warn!(detail, "an item is not an event"),
+        (_, Receipt::Rejected { detail }) => {
+            tracing::warn!(correlation_id = %request, detail, "an item is not an event")
+        }
         (_, _) => {}
     }
 }

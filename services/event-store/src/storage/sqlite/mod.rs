@@ -39,9 +39,11 @@ const RESERVE_BYTES: u64 = 64 << 20;
 const QUEUE_CAPACITY: usize = 16 * 1024;
 
 pub struct Sqlite {
-    // Dropped first: what is queued is still written, then the file is closed, then the lock is given up.
-    writer: GroupCommit<Writer>,
+    // Dropped in this order: the writer, which still writes what is queued, closes the file last and so tidies it up; then
+    // the lock is given up.
     readers: Readers,
+    writer: GroupCommit<Writer>,
+    clock: Clock,
     run: Arc<str>,
     heads: watch::Sender<Heads>,
     failure: watch::Sender<Option<Error>>,
@@ -59,7 +61,8 @@ impl Sqlite {
         Self::open_with_reserve(path, clock, metrics, RESERVE_BYTES)
     }
 
-    fn open_with_reserve(
+    /// As [`open`](Self::open), with another reserve of free bytes.
+    pub(crate) fn open_with_reserve(
         path: &Path,
         clock: Clock,
         metrics: CommitMetrics,
@@ -74,15 +77,15 @@ impl Sqlite {
         let writer = Writer {
             connection: opened.connection,
             progress: opened.progress,
-            clock,
             metrics,
             heads: heads.clone(),
             failure: failure.clone(),
             wal: open::beside(path, "-wal"),
         };
         Ok(Self {
-            writer: GroupCommit::start("event-store-writer", writer, QUEUE_CAPACITY)?,
             readers: Readers::new(path.to_owned()),
+            writer: GroupCommit::start("event-store-writer", writer, QUEUE_CAPACITY)?,
+            clock,
             run: opened.run.into(),
             heads,
             failure,
@@ -118,11 +121,15 @@ impl Storage for Sqlite {
         if self.reserve.reached() {
             return Err(Error::DiskReserve);
         }
-        self.write(Write::Insert(drafts)).await?.inserted()
+        let now = self.clock.now();
+        self.write(Write::Insert { drafts, now }).await?.inserted()
     }
 
     async fn resolve(&self, resolutions: Vec<Resolution>) -> Result<usize, Error> {
-        self.write(Write::Resolve(resolutions)).await?.count()
+        let now = self.clock.now();
+        self.write(Write::Resolve { resolutions, now })
+            .await?
+            .count()
     }
 
     async fn record_outcomes(&self, outcomes: Vec<Outcome>) -> Result<usize, Error> {

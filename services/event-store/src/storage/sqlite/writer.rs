@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use runtime::clock::Clock;
 use runtime::group_commit::Commit;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use schema::EventId;
@@ -26,8 +25,14 @@ use crate::metrics::CommitMetrics;
 const BYTES_PER_WEIGHT: usize = 4096;
 
 pub(super) enum Write {
-    Insert(Arc<[Draft]>),
-    Resolve(Vec<Resolution>),
+    Insert {
+        drafts: Arc<[Draft]>,
+        now: Timestamp,
+    },
+    Resolve {
+        resolutions: Vec<Resolution>,
+        now: Timestamp,
+    },
     Outcomes(Vec<Outcome>),
     /// One slice of what was stored before a moment, beginning after a position.
     Forget {
@@ -83,7 +88,6 @@ pub(super) struct Progress {
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) progress: Progress,
-    pub(super) clock: Clock,
     pub(super) metrics: CommitMetrics,
     pub(super) heads: watch::Sender<Heads>,
     /// Set once, by a failure after which nothing is known of what is on disk.
@@ -105,7 +109,7 @@ impl Commit for Writer {
             rows: 0,
             ..self.progress
         };
-        let committed = transact(&mut self.connection, writes, before, self.clock.now());
+        let committed = transact(&mut self.connection, writes, before);
         self.metrics
             .seconds
             .observe(started.elapsed().as_secs_f64());
@@ -121,11 +125,11 @@ impl Commit for Writer {
 
     fn weight(write: &Write) -> usize {
         match write {
-            Write::Insert(drafts) => drafts
+            Write::Insert { drafts, .. } => drafts
                 .iter()
                 .map(|draft| 1 + draft.event.raw.get().len() / BYTES_PER_WEIGHT)
                 .sum(),
-            Write::Resolve(resolutions) => resolutions.len(),
+            Write::Resolve { resolutions, .. } => resolutions.len(),
             Write::Outcomes(outcomes) => outcomes.len(),
             Write::Forget { .. } => retention::SLICE,
         }
@@ -168,17 +172,16 @@ fn transact(
     connection: &mut Connection,
     writes: &[Write],
     mut progress: Progress,
-    now: Timestamp,
 ) -> rusqlite::Result<(Vec<Answer>, Progress)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut answers = Vec::with_capacity(writes.len());
     for write in writes {
         answers.push(match write {
-            Write::Insert(drafts) => {
-                Answer::Inserted(insert(&transaction, &mut progress, drafts, now)?)
+            Write::Insert { drafts, now } => {
+                Answer::Inserted(insert(&transaction, &mut progress, drafts, *now)?)
             }
-            Write::Resolve(resolutions) => {
-                Answer::Count(resolve(&transaction, &mut progress, resolutions, now)?)
+            Write::Resolve { resolutions, now } => {
+                Answer::Count(resolve(&transaction, &mut progress, resolutions, *now)?)
             }
             Write::Outcomes(outcomes) => {
                 Answer::Count(learn(&transaction, &mut progress, outcomes)?)
