@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::{Router, middleware};
 use futures_util::future::join_all;
 use runtime::base::Base;
 use runtime::clock::Clock;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::http;
+use crate::http::guard::{self, Guard};
 use crate::http::proxy::Proxy;
 use crate::upstreams::{Service, Upstreams, look_at};
 use crate::worker::Housekeeping;
@@ -30,14 +31,23 @@ pub struct App {
 }
 
 impl App {
+    /// # Errors
+    /// When the keys cannot be read.
     pub fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let base = Arc::new(Base::new("gateway", clock));
         let upstreams = Arc::new(Upstreams::new(&config));
-        let housekeeping = Housekeeping::new(Arc::clone(&upstreams), &base.metrics);
+        let guard = Arc::new(Guard::new(
+            &config.gateway_api_keys,
+            config.gateway_rate_per_s,
+        )?);
+        let housekeeping =
+            Housekeeping::new(Arc::clone(&upstreams), Arc::clone(&guard), &base.metrics);
         let proxy = Arc::new(Proxy::new(Arc::clone(&upstreams)));
-        let routes = base.complete(http::router(proxy), health(&upstreams));
+        let router = base
+            .complete(http::router(proxy), health(&upstreams))
+            .layer(middleware::from_fn_with_state(guard, guard::guard));
         Ok(Self {
-            router: base.surround(routes),
+            router: base.surround(router),
             upstreams,
             housekeeping,
         })

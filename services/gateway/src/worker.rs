@@ -7,21 +7,24 @@ use prometheus::IntGaugeVec;
 use runtime::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::guard::Guard;
 use crate::upstreams::Upstreams;
 
 const STEP: Duration = Duration::from_secs(1);
 
-/// Tells the replicas in the metrics.
+/// Tells the replicas in the metrics, and forgets callers who have been silent.
 pub struct Housekeeping {
     upstreams: Arc<Upstreams>,
+    guard: Arc<Guard>,
     living: IntGaugeVec,
     age_seconds: IntGaugeVec,
 }
 
 impl Housekeeping {
-    pub fn new(upstreams: Arc<Upstreams>, metrics: &Metrics) -> Self {
+    pub fn new(upstreams: Arc<Upstreams>, guard: Arc<Guard>, metrics: &Metrics) -> Self {
         Self {
             upstreams,
+            guard,
             living: metrics.gauges(
                 "gateway_replicas_living",
                 "Replicas that answer.",
@@ -48,6 +51,9 @@ impl Housekeeping {
     }
 
     fn step(&self) {
+        if let Some(rate) = self.guard.rate() {
+            rate.forget_idle();
+        }
         for upstream in self.upstreams.all() {
             let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             let living = upstream.count().living as u64;

@@ -32,6 +32,7 @@ pub struct DeliveryState {
     /// Attempts finished so far.
     pub attempts: u32,
     /// Why it stands so: an error code, or the reason no more attempts will come.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub reason: Option<String>,
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub at: Timestamp,

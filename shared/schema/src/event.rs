@@ -144,13 +144,14 @@ pub struct Event {
     pub service: String,
     pub summary: String,
     #[serde(deserialize_with = "present")]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub description: Option<String>,
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub started_at: Timestamp,
     #[serde(deserialize_with = "present")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    #[cfg_attr(feature = "openapi", schema(required, value_type = Option<String>, format = DateTime))]
     pub resolved_at: Option<Timestamp>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub raw: Box<RawValue>,
 }
 
@@ -171,16 +172,17 @@ pub struct EventView {
     pub severity: Severity,
     pub service: String,
     pub summary: String,
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub description: Option<String>,
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub started_at: Timestamp,
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    #[cfg_attr(feature = "openapi", schema(required, value_type = Option<String>, format = DateTime))]
     pub resolved_at: Option<Timestamp>,
     /// Whether the decision was to page.
     pub routed: bool,
     /// The destinations that have answered 2xx.
     pub delivered_to: Vec<String>,
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub raw: Box<RawValue>,
     /// When the event was first stored.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
@@ -198,6 +200,7 @@ pub struct EventView {
 pub struct EventsPage {
     pub events: Vec<EventView>,
     /// Asks for the next page; null on the last one.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub next_cursor: Option<String>,
 }
 

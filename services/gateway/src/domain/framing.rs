@@ -1,1 +1,181 @@
+//! What a request's head must be, beyond what hyper refuses by itself: two readers of one request must not disagree on
+//! where it goes, who sent it or where it ends.
+//!
+//! hyper takes a Content-Length out of a request that also has a Transfer-Encoding (and closes afterwards), and folds
+//! equal Content-Length lines into one. Those cannot be seen here; the request that is passed on is built anew, so they
+//! reach nobody.
 
+use http::header::{self, HeaderName};
+use http::request::Parts;
+use runtime::problem::{Code, Problem};
+use schema::names;
+
+/// The longest path and query, in bytes.
+pub const URI_MAX: usize = 8 * 1024;
+
+/// Headers that mean something here: at most one line each, in ASCII.
+const SINGLE: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::AUTHORIZATION,
+    HeaderName::from_static(names::STRIPE_SIGNATURE),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static(names::CORRELATION_ID),
+];
+
+/// Why the request is not taken, if it is not. What follows it on the connection is not to be read.
+pub fn check(head: &Parts) -> Result<(), Problem> {
+    let refused = |detail: &str| Err(Code::InvalidRequest.because(detail));
+    let uri = &head.uri;
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        return refused("the request line must hold a path, not a whole address");
+    }
+    let length = uri.path_and_query().map_or(0, |both| both.as_str().len());
+    if length > URI_MAX {
+        return Err(Code::UriTooLong.because(format!("at most {URI_MAX} bytes of path and query")));
+    }
+    for name in &SINGLE {
+        check_single(head, name)?;
+    }
+    if !head.headers.contains_key(header::HOST) {
+        return refused("the Host header is missing");
+    }
+    if let Some(coding) = head.headers.get(header::TRANSFER_ENCODING) {
+        if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return refused("the only Transfer-Encoding is chunked");
+        }
+        if head.headers.contains_key(header::CONTENT_LENGTH) {
+            return refused("Content-Length and Transfer-Encoding exclude each other");
+        }
+    }
+    if head.headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Code::UnsupportedMedia.because("send the body without a Content-Encoding"));
+    }
+    Ok(())
+}
+
+fn check_single(head: &Parts, name: &HeaderName) -> Result<(), Problem> {
+    let mut lines = head.headers.get_all(name).into_iter();
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
+    if lines.next().is_none() && first.as_bytes().is_ascii() {
+        return Ok(());
+    }
+    let code = if *name == names::STRIPE_SIGNATURE && head.uri.path() == names::INGEST_STRIPE {
+        Code::InvalidSignature
+    } else {
+        Code::InvalidRequest
+    };
+    Err(code.because(format!("{name} must be one line of ASCII")))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
+    fn code(uri: &str, headers: Headers<'_>) -> Option<Code> {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        check(&head).err().map(|problem| problem.code)
+    }
+
+    #[test]
+    fn a_head_that_can_be_read_in_two_ways_is_refused() {
+        let host: (&str, &[u8]) = ("host", b"h");
+        let table: &[(&str, Headers, Option<Code>)] = &[
+            ("/events?limit=5", &[host], None),
+            ("/events", &[host, ("content-length", b"2")], None),
+            ("/events", &[host, ("transfer-encoding", b"chunked")], None),
+            ("/events", &[host, ("transfer-encoding", b"Chunked")], None),
+            ("/events", &[host, ("accept", b"a"), ("accept", b"b")], None),
+            ("/events", &[], Some(Code::InvalidRequest)),
+            ("/events", &[host, host], Some(Code::InvalidRequest)),
+            ("http://h/events", &[host], Some(Code::InvalidRequest)),
+            ("h:443", &[host], Some(Code::InvalidRequest)),
+            (
+                "/events",
+                &[host, ("content-length", b"2"), ("content-length", b"2")],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[
+                    host,
+                    ("content-length", b"2"),
+                    ("transfer-encoding", b"chunked"),
+                ],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[host, ("transfer-encoding", b"gzip, chunked")],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[host, ("x-correlation-id", b"a"), ("x-correlation-id", b"b")],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[host, ("idempotency-key", b"\xe9")],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[
+                    host,
+                    ("authorization", b"Bearer a"),
+                    ("authorization", b"Bearer b"),
+                ],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/ingest/stripe",
+                &[
+                    host,
+                    ("stripe-signature", b"t=1"),
+                    ("stripe-signature", b"t=1"),
+                ],
+                Some(Code::InvalidSignature),
+            ),
+            (
+                "/events",
+                &[
+                    host,
+                    ("stripe-signature", b"t=1"),
+                    ("stripe-signature", b"t=1"),
+                ],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/events",
+                &[host, ("content-encoding", b"gzip")],
+                Some(Code::UnsupportedMedia),
+            ),
+            ("/events", &[host, ("x-other", b"\xe9")], None),
+        ];
+        for (uri, headers, expected) in table {
+            assert_eq!(code(uri, headers), *expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_up_to_its_bound_and_not_beyond() {
+        let uri = |length: usize| format!("/{}", "a".repeat(length - 1));
+        assert_eq!(code(&uri(URI_MAX), &[("host", b"h")]), None);
+        assert_eq!(
+            code(&uri(URI_MAX + 1), &[("host", b"h")]),
+            Some(Code::UriTooLong)
+        );
+    }
+}

@@ -1,6 +1,10 @@
 //! The public paths: which service answers each, and within which bounds.
 
+pub mod docs;
+pub mod guard;
+pub mod openapi;
 pub mod proxy;
+pub mod rate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +99,10 @@ pub fn router(proxy: Arc<Proxy>) -> Router {
         };
         router = router.route(route.path, on(route.methods, pass_on));
     }
-    router.with_state(proxy)
+    router
+        .with_state(proxy)
+        .merge(openapi::router())
+        .merge(docs::router())
 }
 
 async fn service_metrics(
