@@ -1,5 +1,6 @@
 //! Pure decisions: what is a Stripe event, and what it is to us.
 
+mod members;
 pub mod normalize;
 pub mod parse;
 pub mod shape;

@@ -7,6 +7,7 @@ use schema::EventId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::members::Members;
 use super::shape::{self, Misshapen};
 
 /// The longest event type, in bytes.
@@ -53,17 +54,14 @@ pub enum Unreadable {
 /// Reads a Stripe event, snapshot or thin.
 pub fn parse(body: &[u8]) -> Result<StripeEvent<'_>, Unreadable> {
     let text = str::from_utf8(body).map_err(|_| Unreadable::NotUtf8)?;
-    // serde would also read an array as a struct, field by field.
-    if !is_object(text.trim_ascii_start()) {
-        return Err(Unreadable::NotAnObject);
-    }
     shape::check(body)?;
     let raw: &RawValue = serde_json::from_str(text)?;
-    let envelope: Envelope<'_> = serde_json::from_str(raw.get())?;
+    let Members(envelope) = serde_json::from_str(raw.get())?;
+    let envelope: Envelope<'_> = envelope.ok_or(Unreadable::NotAnObject)?;
 
-    let thin = match envelope.object.as_ref().map(|Text(word)| &**word) {
-        None | Some("event") => false,
-        Some(THIN) => true,
+    let subject = match envelope.object.as_ref().map(|Text(word)| &**word) {
+        None | Some("event") => subject(envelope.data)?,
+        Some(THIN) => related(envelope.related_object),
         Some(_) => return Err(Unreadable::Field("`object` is not an event's")),
     };
     let Text(id) = envelope.id;
@@ -75,18 +73,13 @@ pub fn parse(body: &[u8]) -> Result<StripeEvent<'_>, Unreadable> {
         id: EventId::parse(&id).ok_or(Unreadable::Field("`id` is not an event's id"))?,
         event_type,
         created: created(envelope.created)?,
-        subject: if thin {
-            envelope
-                .related_object
-                .map_or_else(Subject::default, related)
-        } else {
-            subject(envelope.data)?
-        },
+        subject,
         raw,
     })
 }
 
-/// What is read of the envelope; a field that comes twice is refused, since readers differ on which one counts.
+/// What is read of the envelope, and below of what it holds. A field that is read and comes twice is refused, since
+/// readers differ on which one counts.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -98,9 +91,9 @@ struct Envelope<'a> {
     #[serde(borrow)]
     created: Created<'a>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    data: Option<Members<Data<'a>>>,
     #[serde(borrow)]
-    related_object: Option<&'a RawValue>,
+    related_object: Option<Members<Related<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -113,22 +106,14 @@ enum Created<'a> {
     Rfc3339(#[serde(borrow)] Cow<'a, str>),
 }
 
-fn created(created: Created<'_>) -> Result<Timestamp, Unreadable> {
-    match created {
-        Created::Unix(seconds) => Timestamp::from_second(seconds).ok(),
-        Created::Rfc3339(text) => text.parse().ok(),
-    }
-    .ok_or(Unreadable::Field("`created` is not a moment"))
-}
-
 #[derive(Deserialize)]
 struct Data<'a> {
     #[serde(borrow)]
-    object: Option<&'a RawValue>,
+    object: Option<Members<Object<'a>>>,
 }
 
 /// Fields of a snapshot's object. Their types are Stripe's affair: one that is no text tells nothing.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
@@ -139,22 +124,22 @@ struct Object<'a> {
     failure_message: Option<&'a RawValue>,
     /// Payment intents.
     #[serde(borrow)]
-    last_payment_error: Option<&'a RawValue>,
+    last_payment_error: Option<Members<Failure<'a>>>,
     /// Setup intents.
     #[serde(borrow)]
-    last_setup_error: Option<&'a RawValue>,
+    last_setup_error: Option<Members<Failure<'a>>>,
     /// Invoices.
     #[serde(borrow)]
-    last_finalization_error: Option<&'a RawValue>,
+    last_finalization_error: Option<Members<Failure<'a>>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Failure<'a> {
     #[serde(borrow)]
     message: Option<&'a RawValue>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Related<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
@@ -162,55 +147,54 @@ struct Related<'a> {
     object: Option<&'a RawValue>,
 }
 
-fn subject(data: Option<&RawValue>) -> Result<Subject<'_>, Unreadable> {
-    let Some(data) = data else {
+fn created(created: Created<'_>) -> Result<Timestamp, Unreadable> {
+    match created {
+        Created::Unix(seconds) => Timestamp::from_second(seconds).ok(),
+        Created::Rfc3339(text) => text.parse().ok(),
+    }
+    .ok_or(Unreadable::Field("`created` is not a moment"))
+}
+
+fn subject(data: Option<Members<Data<'_>>>) -> Result<Subject<'_>, Unreadable> {
+    let data = match data {
+        None => None,
+        Some(Members(Some(data))) => Some(data),
+        Some(Members(None)) => return Err(Unreadable::Field("`data` is not an object")),
+    };
+    let Some(object) = members(data.and_then(|data| data.object)) else {
         return Ok(Subject::default());
     };
-    if !is_object(data.get()) {
-        return Err(Unreadable::Field("`data` is not an object"));
-    }
-    let data: Data<'_> = serde_json::from_str(data.get())?;
-    let object: Object<'_> = fields(data.object);
     let failures = [
         object.last_payment_error,
         object.last_setup_error,
         object.last_finalization_error,
     ];
-    let failure = failures
+    let messages = failures
         .into_iter()
-        .map(|failure| fields::<Failure<'_>>(failure).message);
+        .map(|failure| members(failure)?.message);
     Ok(Subject {
         id: text(object.id),
         object: text(object.object),
         failure: std::iter::once(object.failure_message)
-            .chain(failure)
+            .chain(messages)
             .find_map(text),
     })
 }
 
-fn related(object: &RawValue) -> Subject<'_> {
-    let related: Related<'_> = fields(Some(object));
-    Subject {
+fn related(object: Option<Members<Related<'_>>>) -> Subject<'_> {
+    members(object).map_or_else(Subject::default, |related| Subject {
         id: text(related.id),
         object: text(related.object),
         failure: None,
-    }
+    })
 }
 
-/// The fields of an object; none where there is no object to read.
-fn fields<'a, T: Deserialize<'a> + Default>(raw: Option<&'a RawValue>) -> T {
-    raw.map(RawValue::get)
-        .filter(|json| is_object(json))
-        .and_then(|json| serde_json::from_str(json).ok())
-        .unwrap_or_default()
+fn members<T>(value: Option<Members<T>>) -> Option<T> {
+    value.and_then(|Members(members)| members)
 }
 
 /// The text, if it is one and says something.
 fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let Text(text) = serde_json::from_str(raw?.get()).ok()?;
     (!text.is_empty()).then_some(text)
-}
-
-fn is_object(json: &str) -> bool {
-    json.starts_with('{')
 }
