@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use schema::Severity;
 use schema::summary::SummarizeResponse;
 
@@ -7,8 +9,8 @@ use super::words::{
 
 /// The longest summary, in characters.
 pub const SUMMARY_MAX: usize = 120;
-/// Places named in one summary; more are `multiple regions`.
-const REGIONS_NAMED: usize = 2;
+/// In lower case it is the pronoun, not the country.
+const PRONOUN: &str = "us";
 
 /// Says in one line what a text is about and how bad it sounds. A text in which no trouble is found is summarized by its
 /// first sentence, as info.
@@ -29,26 +31,43 @@ pub fn summarize(text: &str) -> SummarizeResponse {
 struct Words<'a> {
     original: &'a str,
     words: Vec<String>,
+    /// Where each word stands, so that a pattern costs a look-up and not a walk through the text.
+    places: HashMap<String, Vec<usize>>,
 }
 
 impl<'a> Words<'a> {
     fn of(original: &'a str) -> Self {
-        let words = original
+        let words: Vec<String> = original
             .split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '\''))
+            .filter(|word| *word != PRONOUN)
             .map(|word| word.trim_matches(['-', '\'']).to_lowercase())
             .filter(|word| !word.is_empty())
             .collect();
-        Self { original, words }
+        let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, word) in words.iter().enumerate() {
+            places.entry(word.clone()).or_default().push(place);
+        }
+        Self {
+            original,
+            words,
+            places,
+        }
     }
 
     /// Where a pattern first stands without a negation before it.
     fn find(&self, pattern: &str) -> Option<usize> {
-        let wanted: Vec<&str> = pattern.split(' ').collect();
-        self.words
-            .windows(wanted.len())
-            .enumerate()
-            .find(|(at, window)| window.iter().eq(wanted.iter().copied()) && !self.is_negated(*at))
-            .map(|(at, _)| at)
+        let first = pattern.split(' ').next()?;
+        let stands_at = |at: &usize| {
+            let mut words = self.words[*at..].iter();
+            pattern
+                .split(' ')
+                .all(|word| words.next().is_some_and(|next| next == word))
+        };
+        self.places
+            .get(first)?
+            .iter()
+            .copied()
+            .find(|at| stands_at(at) && !self.is_negated(*at))
     }
 
     fn first_of(&self, patterns: &[&str]) -> Option<usize> {
@@ -143,43 +162,22 @@ fn subject(text: &Words<'_>) -> Option<&'static str> {
 }
 
 fn place(text: &Words<'_>) -> Option<String> {
-    let mut places: Vec<(usize, String)> = REGIONS
+    let mut places: Vec<(usize, &str)> = REGIONS
         .iter()
-        .filter_map(|region| Some((text.first_of(region.patterns)?, region.label.to_owned())))
+        .filter_map(|region| Some((text.first_of(region.patterns)?, region.label)))
         .collect();
-    // "Asia" stands inside "Asia Pacific"; "us" is a place in "the US", a pronoun in "contact us".
-    places.retain(|(at, label)| {
-        !is_part_of_longer(text, *at, label) && !is_pronoun(text, *at, label)
-    });
-    places.extend(
-        text.words
-            .iter()
-            .enumerate()
-            .filter(|(_, word)| is_cloud_region(word))
-            .map(|(at, word)| (at, word.clone())),
-    );
-    places.sort();
-    places.dedup_by(|a, b| a.1 == b.1);
-    match places.as_slice() {
+    let clouds = text.places.iter().filter(|(word, _)| is_cloud_region(word));
+    places.extend(clouds.map(|(word, at)| (at[0], word.as_str())));
+    // Of two that begin at one word ("Asia", "Asia Pacific") the one listed first is meant.
+    places.sort_by_key(|(at, _)| *at);
+    places.dedup_by_key(|(at, _)| *at);
+    let labels: Vec<&str> = places.into_iter().map(|(_, label)| label).collect();
+    match labels.as_slice() {
         [] => None,
-        [(_, only)] => Some(only.clone()),
-        [(_, first), (_, second)] => Some(format!("{first} and {second}")),
-        [_, _, _, ..] if places.len() > REGIONS_NAMED => Some("multiple regions".to_owned()),
-        _ => None,
+        [only] => Some((*only).to_owned()),
+        [first, second] => Some(format!("{first} and {second}")),
+        _ => Some("multiple regions".to_owned()),
     }
-}
-
-fn is_part_of_longer(text: &Words<'_>, at: usize, label: &str) -> bool {
-    label == "Asia" && text.words.get(at + 1).is_some_and(|next| next == "pacific")
-}
-
-fn is_pronoun(text: &Words<'_>, at: usize, label: &str) -> bool {
-    label == "the US"
-        && text.words[at] == "us"
-        && !text
-            .original
-            .split(|c: char| !c.is_alphanumeric())
-            .any(|word| word == "US")
 }
 
 /// `us-east-1`, `eu-central-2`, `ap-southeast-1`.
@@ -316,6 +314,16 @@ mod tests {
             "Failures in multiple regions",
             Severity::Critical,
         ),
+        (
+            "Queue errors in us-east-1 and eu-west-2, us-east-1 is worse",
+            "Queue errors in us-east-1 and eu-west-2",
+            Severity::Warning,
+        ),
+        (
+            "Slow messages in Asia Pacific",
+            "Messaging latency in APAC",
+            Severity::Warning,
+        ),
         ("Slow. Contact us for details", "Latency", Severity::Warning),
         (
             "All systems operational",
@@ -368,7 +376,10 @@ mod tests {
             .chain(REGIONS.iter().flat_map(|region| region.patterns))
             .chain([RAISES, LOWERS, CRITICAL, OVER].into_iter().flatten());
         for pattern in patterns {
-            assert!(Words::of(pattern).find(pattern).is_some(), "{pattern}");
+            assert!(
+                Words::of(&pattern.to_uppercase()).find(pattern).is_some(),
+                "{pattern}"
+            );
         }
     }
 
