@@ -1,4 +1,5 @@
 //! The gateway before fake services on real sockets.
+#![expect(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod docs;
 mod framing;
