@@ -16,6 +16,9 @@ const BUFFERED_LINES: usize = 16_384;
 /// A longer text is cut, so that one hostile value cannot make a line of megabytes.
 const TEXT_MAX: usize = 1024;
 
+/// Libraries that tell at `info` or `warn` what we tell ourselves.
+const DEFAULT_FILTER: &str = "info,reqwest_retry=error,tokio_cron_scheduler=warn";
+
 /// Writes what is still buffered when dropped, at the end of `main`.
 pub type Guard = WorkerGuard;
 
@@ -32,11 +35,7 @@ pub fn init(service: &'static str) -> Guard {
         .ok()
         .filter(|level| !level.is_empty());
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(
-            filter
-                .as_deref()
-                .unwrap_or("info,tokio_cron_scheduler=warn"),
-        ))
+        .with_env_filter(EnvFilter::new(filter.as_deref().unwrap_or(DEFAULT_FILTER)))
         .with_writer(lines)
         .event_format(JsonLine { service })
         .finish();
