@@ -109,3 +109,62 @@ async fn look(storage: Arc<dyn Storage>) -> Finding {
         Err(fault) => Finding::down(fault.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ::http::{Request, StatusCode};
+    use axum::body::Body;
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ready(url: String) -> Value {
+        let config = Config {
+            event_store_database_url: url,
+            ..Config::default()
+        };
+        let app = App::build(config, Clock::system()).await.unwrap();
+        let request = Request::get("/readyz").body(Body::empty()).unwrap();
+        let response = app.router().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<Value>(&body).unwrap()["dependencies"]["storage"].clone()
+    }
+
+    #[tokio::test]
+    async fn readiness_says_whether_the_store_is_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("new/events.db");
+
+        let memory = ready("memory:".to_owned()).await;
+        let sqlite = ready(format!("sqlite:{}", file.display())).await;
+
+        assert_eq!(memory["backend"], "memory");
+        assert_eq!(memory["durable"], false);
+        assert_eq!(sqlite["backend"], "sqlite");
+        assert_eq!(sqlite["durable"], true);
+        assert_eq!(sqlite["head"], 0);
+        assert!(sqlite["bytes"].as_u64().unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_token_ends_the_service() {
+        let config = Config {
+            event_store_database_url: "memory:".to_owned(),
+            ..Config::default()
+        };
+        let app = App::build(config, Clock::system()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+
+        let ended =
+            tokio::time::timeout(Duration::from_secs(20), app.run(listener, shutdown)).await;
+
+        assert!(ended.unwrap().is_ok());
+    }
+}

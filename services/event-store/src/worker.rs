@@ -63,3 +63,36 @@ impl Retention {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use runtime::metrics::Metrics;
+
+    use super::*;
+    use crate::storage::Memory;
+    use crate::storage::conformance::{ids, newest, payment};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_than_its_retention_leaves_in_one_step() {
+        let clock = Clock::starting_at("2024-01-15T10:00:00Z".parse().unwrap());
+        let metrics = StoreMetrics::new(&Metrics::new());
+        let storage = Arc::new(Memory::new(10_000, clock.clone(), metrics.commits.clone()));
+        let retention = Retention {
+            storage: Arc::clone(&storage) as Arc<dyn Storage>,
+            clock,
+            keep: SignedDuration::from_hours(24),
+            metrics: metrics.clone(),
+        };
+        let drafts = (0..1000).map(|number| payment(&format!("old_{number}")));
+        storage.insert(drafts.collect()).await.unwrap();
+
+        assert_eq!(retention.step().await, Ok(0));
+        tokio::time::advance(Duration::from_secs(24 * 3600 + 1)).await;
+        storage.insert(vec![payment("young")].into()).await.unwrap();
+
+        assert_eq!(retention.step().await, Ok(1000));
+        assert_eq!(metrics.forgotten.get(), 1000);
+        let page = storage.events(newest(50)).await.unwrap();
+        assert_eq!(ids(&page.records), ["young"]);
+    }
+}

@@ -143,7 +143,7 @@ fn clock_at(seconds: i64) -> Timestamp {
     start + jiff::SignedDuration::from_secs(seconds)
 }
 
-pub(super) fn metrics() -> CommitMetrics {
+pub(crate) fn metrics() -> CommitMetrics {
     StoreMetrics::new(&Metrics::new()).commits
 }
 
@@ -152,7 +152,7 @@ fn id(text: &str) -> EventId {
 }
 
 /// An ordinary payment that pages nobody.
-pub(super) fn payment(event_id: &str) -> Draft {
+pub(crate) fn payment(event_id: &str) -> Draft {
     Draft {
         event: Event {
             event_id: id(event_id),
@@ -171,7 +171,7 @@ pub(super) fn payment(event_id: &str) -> Draft {
     }
 }
 
-pub(super) fn paging(event_id: &str) -> Draft {
+pub(crate) fn paging(event_id: &str) -> Draft {
     let mut draft = payment(event_id);
     draft.event.severity = Severity::Critical;
     draft.routed = true;
@@ -202,7 +202,7 @@ fn numbered(numbers: std::ops::Range<u32>, draft: impl Fn(&str) -> Draft) -> Vec
         .collect()
 }
 
-pub(super) fn outcome(
+pub(crate) fn outcome(
     event_id: &str,
     epoch: u64,
     position: u64,
@@ -225,7 +225,7 @@ pub(super) fn outcome(
     }
 }
 
-pub(super) fn newest(limit: usize) -> EventsQuery {
+pub(crate) fn newest(limit: usize) -> EventsQuery {
     EventsQuery {
         filter: Filter::default(),
         since: None,
@@ -242,7 +242,7 @@ fn filtered(filter: Filter) -> EventsQuery {
     }
 }
 
-pub(super) fn after(token: Option<Token>) -> FeedQuery {
+pub(crate) fn after(token: Option<Token>) -> FeedQuery {
     FeedQuery {
         after: token,
         routed_only: false,
@@ -250,14 +250,14 @@ pub(super) fn after(token: Option<Token>) -> FeedQuery {
     }
 }
 
-pub(super) fn ids(records: &[Record]) -> Vec<String> {
+pub(crate) fn ids(records: &[Record]) -> Vec<String> {
     records
         .iter()
         .map(|record| record.event_id.clone())
         .collect()
 }
 
-pub(super) fn noticed(slice: &FeedSlice) -> Vec<String> {
+pub(crate) fn noticed(slice: &FeedSlice) -> Vec<String> {
     let of = |notice: &Notice| format!("{} {}", notice.action, notice.record.event_id);
     slice.notices.iter().map(of).collect()
 }

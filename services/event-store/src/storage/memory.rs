@@ -410,3 +410,57 @@ fn facts(record: &Record) -> Facts<'_> {
         description: record.description.as_deref(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{after, ids, metrics, newest, noticed, payment};
+    use super::*;
+
+    fn store(capacity: usize) -> Memory {
+        Memory::new(capacity, Clock::system(), metrics())
+    }
+
+    async fn insert(store: &Memory, number: u32) -> Inserted {
+        let draft = payment(&format!("evt_{number}"));
+        store.insert(vec![draft].into()).await.unwrap()[0]
+    }
+
+    #[tokio::test]
+    async fn the_oldest_events_leave_with_their_notices_and_their_ids_are_remembered() {
+        let store = store(2);
+        for number in 0..4 {
+            insert(&store, number).await;
+        }
+
+        let page = store.events(newest(50)).await.unwrap();
+        assert_eq!(ids(&page.records), ["evt_3", "evt_2"]);
+        let slice = store.feed(after(None)).await.unwrap();
+        assert_eq!(noticed(&slice), ["store evt_2", "store evt_3"]);
+        assert_eq!(insert(&store, 0).await, Inserted::Known { routed: false });
+    }
+
+    #[tokio::test]
+    async fn ids_are_remembered_for_ten_times_the_events_and_no_longer() {
+        let store = store(2);
+        for number in 0..21 {
+            insert(&store, number).await;
+        }
+
+        assert_eq!(insert(&store, 1).await, Inserted::Known { routed: false });
+        assert_eq!(insert(&store, 0).await, Inserted::New { routed: false });
+        assert_eq!(store.lock().ids.len(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_a_store_that_was_restarted_diverges() {
+        let before = store(9);
+        insert(&before, 1).await;
+        let token = before.feed(after(None)).await.unwrap().next;
+        let restarted = store(9);
+        insert(&restarted, 1).await;
+
+        let refused = restarted.feed(after(Some(token))).await;
+
+        assert_eq!(refused.unwrap_err(), FeedError::Diverged);
+    }
+}

@@ -1,7 +1,7 @@
 //! Where events are kept: one trait, two backends, one conformance suite.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod memory;
 mod sqlite;
 
