@@ -16,7 +16,6 @@ pub const ONCALL: &str = "oncall";
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub endpoint_id: Arc<str>,
-    pub client_id: Arc<str>,
     pub url: Url,
     /// One deadline over connecting, headers and body.
     pub timeout: Duration,
@@ -30,7 +29,6 @@ impl Endpoint {
     pub fn pagerduty(url: Url, timeout: Duration, policy: Policy) -> Self {
         Self {
             endpoint_id: PAGERDUTY.into(),
-            client_id: ONCALL.into(),
             url,
             timeout,
             max_in_flight: 64,

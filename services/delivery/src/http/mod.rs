@@ -16,3 +16,6 @@ pub fn routes(storage: Arc<dyn Storage>) -> Router {
         .route(names::DELIVERY, get(deliveries::one))
         .with_state(storage)
 }
+
+#[cfg(test)]
+mod tests;

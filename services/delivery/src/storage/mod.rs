@@ -15,6 +15,8 @@ use crate::domain::delivery::{Carried, DeliveryId, Lane, Position};
 use crate::domain::transition::Life;
 use crate::error::Error;
 
+#[cfg(test)]
+pub(crate) mod conformance;
 mod memory;
 mod sqlite;
 

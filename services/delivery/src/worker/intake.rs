@@ -61,8 +61,11 @@ impl Worker {
         if token.as_deref() == Some(&*page.next) {
             return Ok(());
         }
-        *token = Some(page.next.clone());
-        self.store(page).await;
+        let next = page.next.clone();
+        // A task, so that a page that is being committed at the shutdown is also sent.
+        let stored = self.attempts.spawn(Arc::clone(self).store(page)).await;
+        stored.map_err(|fault| clients::event_store::Error::Unavailable(fault.to_string()))?;
+        *token = Some(next);
         Ok(())
     }
 
@@ -82,7 +85,7 @@ impl Worker {
     }
 
     /// Commits a page, however long that takes, and starts what is to be sent.
-    async fn store(self: &Arc<Self>, page: FeedPage) {
+    async fn store(self: Arc<Self>, page: FeedPage) {
         let now = self.now();
         let planned: Vec<Planned> = page
             .notices

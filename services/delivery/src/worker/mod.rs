@@ -35,6 +35,8 @@ mod queues;
 mod recovery;
 mod reports;
 mod retention;
+#[cfg(test)]
+mod tests;
 pub mod vitals;
 
 /// How long attempts on their way may go on after the shutdown; what is longer is interrupted.
@@ -110,6 +112,10 @@ impl Worker {
             Ok(failure) = failure.wait_for(Option::is_some) => failure.clone().map_or(Ok(()), Err),
             () = shutdown.cancelled() => Ok(()),
         };
+        if matches!(outcome, Err(Error::Broken(_))) {
+            // Nothing that still comes in could be recorded.
+            return outcome;
+        }
         self.attempts.close();
         if tokio::time::timeout(GRACE, self.attempts.wait())
             .await

@@ -23,6 +23,8 @@ use writer::{Answer, Write, Writer};
 
 mod read;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 /// Rows that may wait for the writer, beside counts and outcomes, which are never refused.
@@ -58,17 +60,7 @@ impl Sqlite {
                 .with_context(|| format!("making the directory {}", directory.display()))?;
         }
         let lock = lock(path)?;
-        let mut connection =
-            Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
-        Migrations::from_slice(MIGRATIONS)
-            .to_latest(&mut connection)
-            .with_context(|| format!("migrating {}", path.display()))?;
-        check_made_with(&connection)?;
-
+        let connection = prepare(path)?;
         let fault = Arc::new(Mutex::new(None));
         let backend = Writer::new(connection, commit_seconds, Arc::clone(&fault));
         Ok(Self {
@@ -119,6 +111,21 @@ fn lock(path: &Path) -> anyhow::Result<File> {
             Err(fault).with_context(|| format!("locking {}", name.display()))
         }
     }
+}
+
+/// Opens the file as the writer does, at the newest schema.
+fn prepare(path: &Path) -> anyhow::Result<Connection> {
+    let mut connection =
+        Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
+    Migrations::from_slice(MIGRATIONS)
+        .to_latest(&mut connection)
+        .with_context(|| format!("migrating {}", path.display()))?;
+    check_made_with(&connection)?;
+    Ok(connection)
 }
 
 fn check_made_with(connection: &Connection) -> anyhow::Result<()> {

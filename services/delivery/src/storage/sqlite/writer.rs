@@ -76,11 +76,11 @@ impl Answer {
 }
 
 pub(super) struct Writer {
-    connection: Connection,
+    pub(super) connection: Connection,
     commit_seconds: Histogram,
-    fault: Arc<Mutex<Option<String>>>,
+    pub(super) fault: Arc<Mutex<Option<String>>>,
     /// Set by a fault after which nothing on disk is certain: no further write is tried (R6).
-    broken: Option<Error>,
+    pub(super) broken: Option<Error>,
 }
 
 impl Writer {

@@ -1,0 +1,382 @@
+//! The worker's neighbours, in process: no socket, so that time can be paused.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
+use runtime::clock::Clock;
+use runtime::config::List;
+use runtime::http_client;
+use runtime::metrics::Metrics;
+use runtime::upstream::Upstream;
+use schema::delivery::{Outcome, Outcomes};
+use schema::feed::{Action, FeedPage, Notice};
+use schema::{CorrelationId, EventId, names};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
+
+use super::super::vitals::Vitals;
+use super::super::{Outside, Worker};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::schedule::Policy;
+use crate::error::Error;
+use crate::storage::{Memory, Storage};
+use clients::event_store::EventStore;
+use tokio_util::sync::CancellationToken;
+
+/// What the destination does with one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reply {
+    Status(u16),
+    RetryAfter(u16, &'static str),
+    /// The answer comes after this.
+    Late(Duration),
+    /// No answer ever.
+    Hang,
+}
+
+/// One request that arrived at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) at: Timestamp,
+    pub(super) webhook_id: String,
+    pub(super) attempt: u32,
+    pub(super) correlation_id: String,
+    pub(super) content_type: String,
+    pub(super) body: Bytes,
+}
+
+/// Everything around the worker; it outlives the worker's deaths.
+pub(super) struct World {
+    pub(super) clock: Clock,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) schedule: Vec<u64>,
+    state: Arc<Neighbours>,
+}
+
+struct Neighbours {
+    clock: Clock,
+    replies: Mutex<VecDeque<Reply>>,
+    /// What the destination does when nothing else was said.
+    default: Mutex<Reply>,
+    received: Mutex<Vec<Received>>,
+    feed: Mutex<Feed>,
+    published: Notify,
+    outcomes: Mutex<Vec<Outcome>>,
+    deaf_to_reports: Mutex<u32>,
+}
+
+#[derive(Default)]
+struct Feed {
+    run: u32,
+    too_old: bool,
+    notices: Vec<(EventId, Timestamp, Vec<String>)>,
+}
+
+/// A worker at work.
+pub(super) struct Running {
+    pub(super) worker: Arc<Worker>,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    /// As a crash: nothing is finished, nothing is said.
+    pub(super) fn kill(self) {
+        self.task.abort();
+    }
+
+    pub(super) async fn stop(self) -> Result<(), Error> {
+        self.shutdown.cancel();
+        self.task.await.unwrap()
+    }
+
+    pub(super) async fn ended(self) -> Result<(), Error> {
+        self.task.await.unwrap()
+    }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let clock = Clock::starting_at("2024-01-15T10:00:00Z".parse().unwrap());
+        let state = Neighbours {
+            clock: clock.clone(),
+            replies: Mutex::default(),
+            default: Mutex::new(Reply::Status(202)),
+            received: Mutex::default(),
+            feed: Mutex::default(),
+            published: Notify::new(),
+            outcomes: Mutex::default(),
+            deaf_to_reports: Mutex::default(),
+        };
+        Self {
+            clock,
+            storage: Arc::new(Memory::default()),
+            vitals: Arc::new(Vitals::new(&Metrics::new())),
+            schedule: vec![0, 5, 300],
+            state: Arc::new(state),
+        }
+    }
+
+    pub(super) async fn start(&self) -> Running {
+        let http = self.network();
+        let store = Upstream::new("event-store", &List::of(&["http://event-store"]));
+        let endpoint = Endpoint::pagerduty(
+            "http://pagerduty/page".parse().unwrap(),
+            Duration::from_secs(15),
+            Policy::of_seconds(&self.schedule).unwrap(),
+        );
+        let outside = Outside {
+            storage: Arc::clone(&self.storage),
+            event_store: EventStore::over(http.clone(), Arc::new(store)),
+            http,
+            clock: self.clock.clone(),
+            endpoints: vec![endpoint],
+            retention: jiff::SignedDuration::from_hours(24 * 30),
+            vitals: Arc::clone(&self.vitals),
+        };
+        let worker = Worker::start(outside).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
+        Running {
+            worker,
+            shutdown,
+            task,
+        }
+    }
+
+    fn network(&self) -> ClientWithMiddleware {
+        let event_store = Router::new()
+            .route(names::FEED, get(feed))
+            .route(names::INTERNAL_OUTCOMES, post(outcomes))
+            .with_state(Arc::clone(&self.state));
+        let pagerduty = Router::new()
+            .route("/page", post(page))
+            .with_state(Arc::clone(&self.state));
+        let never_used = http_client::single_try(Duration::from_secs(1));
+        let in_process = InProcess {
+            event_store,
+            pagerduty,
+        };
+        ClientBuilder::from_client(never_used)
+            .with(in_process)
+            .build()
+    }
+
+    /// The store has a new event that pages.
+    pub(super) fn publish(&self, event_id: &str) {
+        self.publish_as(event_id, self.clock.now(), &[]);
+    }
+
+    pub(super) fn publish_as(&self, event_id: &str, stored_at: Timestamp, delivered_to: &[&str]) {
+        let delivered_to = delivered_to.iter().map(|name| (*name).to_owned()).collect();
+        let event_id = EventId::parse(event_id).unwrap();
+        let mut feed = self.state.feed.lock().unwrap();
+        feed.notices.push((event_id, stored_at, delivered_to));
+        self.state.published.notify_one();
+    }
+
+    /// The store forgets who has read what, as one that was restored or restarted in memory.
+    pub(super) fn new_run(&self) {
+        self.state.feed.lock().unwrap().run += 1;
+        self.state.published.notify_one();
+    }
+
+    pub(super) fn prune_past_the_reader(&self) {
+        self.state.feed.lock().unwrap().too_old = true;
+        self.state.published.notify_one();
+    }
+
+    pub(super) fn then(&self, replies: &[Reply]) {
+        self.state.replies.lock().unwrap().extend(replies);
+    }
+
+    pub(super) fn always(&self, reply: Reply) {
+        *self.state.default.lock().unwrap() = reply;
+    }
+
+    /// The next so many reports are refused with 503.
+    pub(super) fn deaf_to_reports(&self, times: u32) {
+        *self.state.deaf_to_reports.lock().unwrap() = times;
+    }
+
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.state.received.lock().unwrap().clone()
+    }
+
+    pub(super) fn outcomes(&self) -> Vec<Outcome> {
+        self.state.outcomes.lock().unwrap().clone()
+    }
+
+    /// Waits until it holds, for two virtual days at most.
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = tokio::time::Instant::now() + Duration::from_secs(2 * 24 * 3600);
+        while !holds(self) {
+            assert!(tokio::time::Instant::now() < end, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(super) async fn until_received(&self, count: usize) {
+        let what = format!("{count} requests at the destination");
+        self.until(&what, |world| world.received().len() >= count)
+            .await;
+    }
+
+    pub(super) async fn until_reported(&self, count: usize) {
+        let what = format!("{count} outcomes at event-store");
+        self.until(&what, |world| world.outcomes().len() >= count)
+            .await;
+    }
+}
+
+/// The bytes of an event, spelled as no serializer would.
+pub(super) fn payload(event_id: &str) -> String {
+    format!("{{ \"event_id\":\"{event_id}\", \"raw\":{{\"z\":1.0,\"a\":2}} }}")
+}
+
+/// Answers by router instead of by socket; the clients' own layers stay in the path.
+struct InProcess {
+    event_store: Router,
+    pagerduty: Router,
+}
+
+#[async_trait::async_trait]
+impl Middleware for InProcess {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        _: &mut http::Extensions,
+        _: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        let router = match request.url().host_str() {
+            Some("event-store") => self.event_store.clone(),
+            _ => self.pagerduty.clone(),
+        };
+        let request: http::Request<reqwest::Body> = request.try_into()?;
+        let response = router.oneshot(request.map(Body::new)).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Ok(http::Response::from_parts(head, body).into())
+    }
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    after: Option<String>,
+    limit: usize,
+    wait: u64,
+}
+
+async fn feed(State(state): State<Arc<Neighbours>>, Query(asked): Query<Asked>) -> Response {
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(asked.wait);
+    loop {
+        let answer = feed_now(&state, &asked);
+        let waited = tokio::time::timeout_at(deadline, state.published.notified());
+        match answer {
+            Ok(page) if page.notices.is_empty() => {
+                if waited.await.is_err() {
+                    return axum::Json(page).into_response();
+                }
+            }
+            Ok(page) => return axum::Json(page).into_response(),
+            Err(status) => return status.into_response(),
+        }
+    }
+}
+
+fn feed_now(state: &Neighbours, asked: &Asked) -> Result<FeedPage, StatusCode> {
+    let mut feed = state.feed.lock().unwrap();
+    let after = match asked.after.as_deref() {
+        None => 0,
+        Some(token) => {
+            if std::mem::take(&mut feed.too_old) {
+                return Err(StatusCode::GONE);
+            }
+            let (run, position) = token.split_once('.').unwrap();
+            if run != feed.run.to_string() {
+                return Err(StatusCode::CONFLICT);
+            }
+            position.parse().unwrap()
+        }
+    };
+    let notices: Vec<Notice> = feed
+        .notices
+        .iter()
+        .enumerate()
+        .skip(after)
+        .take(asked.limit)
+        .map(|(index, (event_id, stored_at, delivered_to))| Notice {
+            position: index as u64 + 1,
+            event_id: event_id.clone(),
+            revision: 0,
+            action: Action::Page,
+            stored_at: *stored_at,
+            correlation_id: CorrelationId::parse(&format!("corr-{event_id}")).unwrap(),
+            delivered_to: delivered_to.clone(),
+            event: RawValue::from_string(payload(event_id.as_str())).unwrap(),
+        })
+        .collect();
+    Ok(FeedPage {
+        next: format!("{}.{}", feed.run, after + notices.len()),
+        notices,
+        head: feed.notices.len() as u64,
+    })
+}
+
+async fn outcomes(
+    State(state): State<Arc<Neighbours>>,
+    axum::Json(batch): axum::Json<Outcomes>,
+) -> Response {
+    let mut deaf = state.deaf_to_reports.lock().unwrap();
+    if *deaf > 0 {
+        *deaf -= 1;
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    state.outcomes.lock().unwrap().extend(batch.outcomes);
+    axum::Json(serde_json::json!({})).into_response()
+}
+
+async fn page(State(state): State<Arc<Neighbours>>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let received = Received {
+        at: state.clock.now(),
+        webhook_id: header(names::WEBHOOK_ID),
+        attempt: header(names::WEBHOOK_ATTEMPT).parse().unwrap(),
+        correlation_id: header(names::CORRELATION_ID),
+        content_type: header("content-type"),
+        body,
+    };
+    state.received.lock().unwrap().push(received);
+    let next = state.replies.lock().unwrap().pop_front();
+    let reply = next.unwrap_or(*state.default.lock().unwrap());
+    match reply {
+        Reply::Status(status) => answer(status),
+        Reply::RetryAfter(status, after) => {
+            ([("retry-after", after)], answer(status)).into_response()
+        }
+        Reply::Late(after) => {
+            tokio::time::sleep(after).await;
+            answer(202)
+        }
+        Reply::Hang => std::future::pending().await,
+    }
+}
+
+fn answer(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, "x".repeat(3_000)).into_response()
+}
