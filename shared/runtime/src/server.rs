@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+/// The target of the line that tells the address; shown at every log level.
+pub(crate) const LISTENING: &str = "listening";
 /// After a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,7 +62,7 @@ pub async fn bind(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await.map_err(|fault| {
         io::Error::new(fault.kind(), format!("listening on {address}: {fault}"))
     })?;
-    tracing::info!(address = %listener.local_addr()?, "listening");
+    tracing::info!(target: LISTENING, address = %listener.local_addr()?, "listening");
     Ok(listener)
 }
 

@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::server::LISTENING;
+
 /// Lines that wait for a slow reader of stdout; beyond it lines are dropped rather than requests held up.
 const BUFFERED_LINES: usize = 16_384;
 /// A longer text is cut, so that one hostile value cannot make a line of megabytes.
@@ -34,8 +36,11 @@ pub fn init(service: &'static str) -> Guard {
     let filter = std::env::var("LOG_LEVEL")
         .ok()
         .filter(|level| !level.is_empty());
+    let filter = filter.as_deref().unwrap_or(DEFAULT_FILTER);
+    // Whoever started the service reads from that line where it is.
+    let filter = EnvFilter::new(format!("{filter},{LISTENING}=info"));
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter.as_deref().unwrap_or(DEFAULT_FILTER)))
+        .with_env_filter(filter)
         .with_writer(lines)
         .event_format(JsonLine { service })
         .finish();
