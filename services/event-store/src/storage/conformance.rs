@@ -309,7 +309,7 @@ async fn raw_is_kept_byte_for_byte(subject: Subject) {
 async fn every_field_is_told_as_it_came(subject: Subject) {
     let mut draft = incident("braze_status:incident:1", "braze");
     draft.event.service = "Braze \"EU\"".to_owned();
-    draft.event.description = Some("línea\nnueva".to_owned());
+    draft.event.description = Some("línea\nnueva\0".to_owned());
     draft.event.started_at = "2024-01-15T09:00:00.123456789Z".parse().unwrap();
     draft.event.resolved_at = Some("2024-01-15T09:30:00Z".parse().unwrap());
 

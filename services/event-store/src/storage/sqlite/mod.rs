@@ -197,7 +197,7 @@ fn classify(fault: rusqlite::Error) -> Error {
         Some(ffi::Error {
             extended_code: ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC,
             ..
-        }) => Error::Fatal(fault.to_string()),
+        }) => Error::Fatal(format!("an fsync failed: {fault}")),
         _ => Error::Failed(fault.to_string()),
     }
 }
