@@ -1,11 +1,13 @@
 //! The page over the document, its assets embedded in the binary.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use http::header;
 use runtime::problem::{Code, Problem};
 use utoipa_swagger_ui::Config;
@@ -32,7 +34,11 @@ fn asset(file: &str) -> Result<Response, Problem> {
     match utoipa_swagger_ui::serve(file, Arc::clone(&PAGE)) {
         Ok(Some(asset)) => {
             let content_type = [(header::CONTENT_TYPE, asset.content_type)];
-            Ok((content_type, asset.bytes.into_owned()).into_response())
+            let bytes = match asset.bytes {
+                Cow::Borrowed(embedded) => Bytes::from_static(embedded),
+                Cow::Owned(written) => written.into(),
+            };
+            Ok((content_type, bytes).into_response())
         }
         Ok(None) => Err(Code::NotFound.because("no such file of the page")),
         Err(fault) => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use runtime::problem::{Code, Problem};
 use runtime::upstream::{Lease, Upstream};
 use runtime::{extract, http_client};
 use schema::{CorrelationId, names};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::Route;
@@ -42,11 +43,15 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
 
 /// Seconds after which a caller may find a living replica.
 const RETRY_AFTER_S: u64 = 2;
+/// Bodies of requests in flight, all together, in bytes.
+const BODIES_MAX: usize = 256 << 20;
 
 /// Passes requests on to the replicas.
 pub struct Proxy {
     client: ClientWithMiddleware,
     upstreams: Arc<Upstreams>,
+    /// A permit is a byte of a body.
+    room: Semaphore,
 }
 
 /// A request for a service, before a replica is chosen.
@@ -63,14 +68,34 @@ impl Proxy {
             // Each request has its route's timeout.
             client: http_client::single_try(Duration::from_secs(60)),
             upstreams,
+            room: Semaphore::new(BODIES_MAX),
         }
     }
 
     /// Reads the request, sends it to a replica, and streams the answer back.
     pub async fn pass_on(&self, route: &Route, request: Request) -> Result<Response, Problem> {
-        let outgoing = Outgoing::read(route, request).await?;
+        let limit = if has_body(request.method()) {
+            route.body_max
+        } else {
+            0
+        };
+        let _room = self.room_for(request.body(), limit)?;
+        let outgoing = Outgoing::read(request, limit).await?;
         let upstream = self.upstreams.of(route.service);
         self.send(upstream, &outgoing, route.timeout).await
+    }
+
+    /// Keeps room for what the body says it is, or else for the most it may be.
+    fn room_for(&self, body: &Body, limit: u32) -> Result<SemaphorePermit<'_>, Problem> {
+        let declared = body.size_hint().exact();
+        let length = declared.and_then(|length| u32::try_from(length).ok());
+        self.room
+            .try_acquire_many(length.unwrap_or(limit).min(limit))
+            .map_err(|_| {
+                Code::Unavailable
+                    .because("too many bodies are being read at once")
+                    .retry_after(RETRY_AFTER_S)
+            })
     }
 
     async fn send(
@@ -104,14 +129,9 @@ impl Proxy {
 }
 
 impl Outgoing {
-    async fn read(route: &Route, request: Request) -> Result<Self, Problem> {
+    async fn read(request: Request, limit: u32) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let limit = if has_body(&parts.method) {
-            route.body_max
-        } else {
-            0
-        };
-        let body = extract::read_body(body, limit).await?;
+        let body = extract::read_body(body, limit as usize).await?;
         let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 1);
         for name in &REQUEST_HEADERS {
             if let Some(value) = parts.headers.get(name) {

@@ -1,10 +1,17 @@
-use axum::body::Body;
-use axum::extract::Request;
-use http::StatusCode;
-use runtime::http_client;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Fake, Running, all_at, ask, assert_problem, router};
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::Bytes;
+use futures_util::{future, stream};
+use http::StatusCode;
+use runtime::http_client;
+use tokio::task::JoinSet;
+
+use crate::support::{Fake, Running, all_at, ask, assert_problem, router, until};
 
 const KIB: usize = 1024;
 
@@ -52,4 +59,37 @@ async fn who_sends_too_much_reads_why() {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
     assert!(fake.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_take_no_more_than_their_share_of_memory() {
+    let fake = Fake::start().await;
+    let router = router(all_at(&[&fake.url()]));
+    let batch = || Request::post("/webhooks/events/batch");
+    let being_read = Arc::new(AtomicUsize::new(0));
+    let mut stalled = JoinSet::new();
+    for _ in 0..16 {
+        let (router, being_read) = (router.clone(), Arc::clone(&being_read));
+        let body = stream::once(async move {
+            being_read.fetch_add(1, Ordering::SeqCst);
+            future::pending::<io::Result<Bytes>>().await
+        });
+        stalled.spawn(async move { ask(&router, batch(), Body::from_stream(body)).await });
+    }
+    until("sixteen batches are being read", async || {
+        being_read.load(Ordering::SeqCst) == 16
+    })
+    .await;
+
+    let refused = ask(&router, batch(), Body::from("{}")).await;
+    assert_eq!(refused.headers()["retry-after"], "2");
+    assert_problem(refused, 503, "unavailable").await;
+    let bodiless = ask(&router, Request::get("/events"), Body::empty()).await;
+    assert_eq!(bodiless.status(), StatusCode::OK);
+    stalled.abort_all();
+    until("room is back", async || {
+        let response = ask(&router, batch(), Body::from("{}")).await;
+        response.status() == StatusCode::OK
+    })
+    .await;
 }
