@@ -36,6 +36,7 @@ conformance! {
     what_waits_is_listed_in_order_and_by_pages,
     a_payload_is_kept_byte_for_byte,
     outcomes_come_in_commit_order_until_they_are_reported,
+    what_event_store_has_forgotten_is_reported_again,
     lists_are_newest_first_and_filtered,
     a_delivery_tells_its_attempts,
     retention_takes_what_is_old_ended_and_reported,
@@ -70,7 +71,7 @@ pub(crate) fn pending(event_id: &str) -> NewDelivery {
         event: carried(event_id),
         endpoint_id: "pagerduty".into(),
         life: Life::accepted(&Policy::default(), at(1)),
-        report: false,
+        untold: true,
     }
 }
 
@@ -150,6 +151,12 @@ fn ended(state: State, epoch: Epoch, position: Position, now: Timestamp) -> Fini
         },
         report: true,
         now,
+    }
+}
+
+async fn report_all(storage: &dyn Storage) {
+    while let Some(last) = storage.unreported(LANE).await.unwrap().last() {
+        storage.reported(LANE, last.position).await.unwrap();
     }
 }
 
@@ -377,6 +384,38 @@ async fn outcomes_come_in_commit_order_until_they_are_reported(storage: &dyn Sto
     assert_eq!(storage.unreported(LANE).await.unwrap(), outcomes[2..]);
 }
 
+async fn what_event_store_has_forgotten_is_reported_again(storage: &dyn Storage) {
+    let epoch = own(storage).await;
+    live(storage, epoch, "evt_done", State::Delivered).await;
+    insert(storage, epoch, &["evt_fresh"]).await;
+    let first = storage.unreported(LANE).await.unwrap();
+    storage.reported(LANE, first[0].position).await.unwrap();
+    let told = NewDelivery {
+        untold: false,
+        ..pending("evt_done")
+    };
+
+    let again = vec![told, pending("evt_fresh")];
+    storage.intake(page(epoch, again)).await.unwrap();
+    assert_eq!(storage.unreported(LANE).await, Ok(vec![]));
+
+    let forgotten = vec![pending("evt_done"), skipped("evt_old")];
+    storage.intake(page(epoch, forgotten)).await.unwrap();
+
+    let outcomes = storage.unreported(LANE).await.unwrap();
+    let told: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| (outcome.event_id.as_str(), outcome.state.status))
+        .collect();
+    let expected = [
+        ("evt_done", Status::Delivered),
+        ("evt_old", Status::Skipped),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(outcomes[0].state.at, at(4), "when it was delivered");
+    assert!(outcomes[0].position > first[0].position);
+}
+
 async fn lists_are_newest_first_and_filtered(storage: &dyn Storage) {
     let epoch = own(storage).await;
     let exhausted = State::Exhausted(ExhaustReason::Poison);
@@ -485,6 +524,7 @@ async fn retention_takes_what_is_old_ended_and_reported(storage: &dyn Storage) {
     };
     storage.intake(many).await.unwrap();
     let later = at(100) + SignedDuration::from_secs(1);
+    report_all(storage).await;
     let first = storage.retire(LANE, unreported, later).await.unwrap();
     let second = storage
         .retire(LANE, first.next.unwrap(), later)

@@ -78,7 +78,10 @@ impl Rows {
             new.event.revision,
             Arc::clone(&new.endpoint_id),
         );
-        if self.known.contains_key(&key) {
+        if let Some(position) = self.known.get(&key).copied() {
+            if new.untold {
+                self.report_again(position, epoch, now);
+            }
             return None;
         }
         let position = self.advance();
@@ -112,10 +115,20 @@ impl Rows {
             last_outcome: 0,
         };
         self.deliveries.insert(position, row);
-        if new.report {
+        if new.untold && ended_at.is_some() {
             self.report(position, epoch, None, now);
         }
         Some(position)
+    }
+
+    fn report_again(&mut self, delivery: Position, epoch: Epoch, now: Timestamp) {
+        let Some(row) = self.deliveries.get(&delivery) else {
+            return;
+        };
+        if row.stored.life.finished > 0 || row.ended_at.is_some() {
+            let at = row.ended_at.unwrap_or(now);
+            self.report(delivery, epoch, None, at);
+        }
     }
 
     fn report(&mut self, delivery: Position, epoch: Epoch, error: Option<String>, at: Timestamp) {

@@ -64,8 +64,9 @@ pub struct NewDelivery {
     pub endpoint_id: Arc<str>,
     /// With an open attempt where the first count is part of the intake.
     pub life: Life,
-    /// Whether event-store is to be told already.
-    pub report: bool,
+    /// Event-store does not list it as delivered. What is known of it here is reported (again): it may have been restored
+    /// from an older copy.
+    pub untold: bool,
 }
 
 /// Counts an attempt before its send (R4). Refused as [`Error::Fenced`] unless the epoch owns the lane, and as

@@ -108,8 +108,10 @@ impl Worker {
             }
         };
         for (planned, position) in planned.into_iter().zip(positions) {
-            if let Some(position) = position {
-                self.set_going(planned, position, now);
+            match position {
+                Some(position) => self.set_going(planned, position, now),
+                // Known: event-store may have to be told again.
+                None => self.outcomes.notify_one(),
             }
         }
     }
@@ -139,8 +141,7 @@ impl Worker {
                 event: event.clone(),
                 endpoint_id: Arc::clone(&endpoint.endpoint_id),
                 life,
-                // That it was delivered, event-store has told us itself.
-                report: decision == Decision::Skip(SkipReason::TooOld),
+                untold: decision != Decision::Skip(SkipReason::AlreadyDelivered),
             };
             Some(Planned {
                 endpoint: index,
@@ -186,10 +187,7 @@ impl Worker {
                 correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
                 delivery_id = %new.delivery_id, reason = new.life.state.reason(), "delivery skipped",
             );
-            if new.report {
-                self.outcomes.notify_one();
-            }
-            return;
+            return self.outcomes.notify_one();
         };
         let Some(slot) = slot else {
             return self.enqueue(endpoint, position, due_at, false);

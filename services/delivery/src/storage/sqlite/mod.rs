@@ -21,7 +21,11 @@ use crate::domain::delivery::{DeliveryId, Lane, Position};
 use crate::error::Error;
 use writer::{Answer, Write, Writer};
 
+mod attempts;
+mod intake;
+mod outcomes;
 mod read;
+mod retention;
 mod rows;
 #[cfg(test)]
 mod tests;

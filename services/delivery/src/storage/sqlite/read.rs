@@ -23,14 +23,14 @@ pub(super) fn waiting(
     after: Position,
     limit: usize,
 ) -> Result<Vec<Waiting>> {
-    // Each half is an ordered walk of the status index.
+    // Each half is an ordered walk of the status index, which applies where its condition is repeated.
     let mut statement = connection.prepare_cached(
         "SELECT d.position, d.endpoint_id, d.due_at, d.interrupted_in_a_row, d.open_epoch IS NOT NULL
          FROM (SELECT * FROM (SELECT lane, position FROM deliveries
-                              WHERE lane = ?1 AND status = 'pending' AND position > ?2 ORDER BY position LIMIT ?3)
+                              WHERE lane = ?1 AND status <> 'delivered' AND status = 'pending' AND position > ?2 ORDER BY position LIMIT ?3)
                UNION ALL
                SELECT * FROM (SELECT lane, position FROM deliveries
-                              WHERE lane = ?1 AND status = 'failed' AND position > ?2 ORDER BY position LIMIT ?3)
+                              WHERE lane = ?1 AND status <> 'delivered' AND status = 'failed' AND position > ?2 ORDER BY position LIMIT ?3)
                ORDER BY position LIMIT ?3) open
          JOIN deliveries d ON d.lane = open.lane AND d.position = open.position
          ORDER BY d.position",
@@ -114,7 +114,7 @@ pub(super) fn deliveries(
         None => {}
         Some(Status::Delivered) => conditions.push("d.status = 'delivered'"),
         Some(status) => {
-            // Said twice, so that the partial index applies.
+            // Its condition is repeated, so that the partial index applies.
             conditions.push("d.status <> 'delivered' AND d.status = ?");
             values.push(Value::from(status.as_str().to_owned()));
         }

@@ -18,7 +18,7 @@ use runtime::config::List;
 use runtime::http_client;
 use runtime::metrics::Metrics;
 use runtime::upstream::Upstream;
-use schema::delivery::{Outcome, Outcomes};
+use schema::delivery::{Outcome, Outcomes, Status};
 use schema::feed::{Action, FeedPage, Notice};
 use schema::{CorrelationId, EventId, names};
 use serde::Deserialize;
@@ -299,6 +299,11 @@ async fn feed(State(state): State<Arc<Neighbours>>, Query(asked): Query<Asked>) 
 }
 
 fn feed_now(state: &Neighbours, asked: &Asked) -> Result<FeedPage, StatusCode> {
+    let delivered = |event_id: &EventId| {
+        let told = state.outcomes.lock().unwrap();
+        told.iter()
+            .any(|told| told.event_id == *event_id && told.state.status == Status::Delivered)
+    };
     let mut feed = state.feed.lock().unwrap();
     let after = match asked.after.as_deref() {
         None => 0,
@@ -326,7 +331,11 @@ fn feed_now(state: &Neighbours, asked: &Asked) -> Result<FeedPage, StatusCode> {
             action: Action::Page,
             stored_at: *stored_at,
             correlation_id: CorrelationId::parse(&format!("corr-{event_id}")).unwrap(),
-            delivered_to: delivered_to.clone(),
+            delivered_to: if delivered(event_id) {
+                vec!["pagerduty".to_owned()]
+            } else {
+                delivered_to.clone()
+            },
             event: RawValue::from_string(payload(event_id.as_str())).unwrap(),
         })
         .collect();
