@@ -51,12 +51,17 @@ impl Settings {
 
     /// The gateway's base URL, as asked from this machine.
     pub fn gateway_url(&self) -> String {
+        self.gateway_url_at(self.gateway_port)
+    }
+
+    /// As [`Settings::gateway_url`], for a gateway that took a port of its own.
+    pub fn gateway_url_at(&self, port: u16) -> String {
         let host = match self.gateway_host.as_str() {
             "0.0.0.0" => "127.0.0.1",
             "::" => "::1",
             host => host,
         };
-        format!("http://{}", listen_addr(host, self.gateway_port))
+        format!("http://{}", listen_addr(host, port))
     }
 
     /// The bearer key to show to the gateway, if it wants one.

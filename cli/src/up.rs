@@ -100,11 +100,15 @@ fn overview(supervisor: &Supervisor, settings: &Settings) -> String {
     table
         .load_style(presets::NOTHING)
         .set_header(["SERVICE", "ADDRESS", "PID"]);
+    let mut port = settings.gateway_port;
     for (service, address, pid) in supervisor.services() {
+        if service == "gateway" {
+            port = address.port();
+        }
         let pid = pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         table.add_row([service.to_owned(), address.to_string(), pid]);
     }
-    let url = settings.gateway_url();
+    let url = settings.gateway_url_at(port);
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "signalpost".to_owned());

@@ -1,0 +1,107 @@
+//! Containers that `scripts/with-stack` started.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, ensure};
+use runtime::config::{self, Secrets};
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::repository;
+use crate::stage::Stage;
+
+/// What `scripts/with-stack` says of the stack; `COMPOSE_PROJECT_NAME` goes to `scripts/compose` as it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Settings {
+    /// The gateway's base URL: `GATEWAY_URL`.
+    gateway_url: String,
+    /// `STRIPE_WEBHOOK_SECRET` of the stack.
+    stripe_webhook_secret: Secrets,
+}
+
+impl config::Config for Settings {
+    fn complaints(&self) -> Vec<String> {
+        let needed = [
+            ("GATEWAY_URL", self.gateway_url.is_empty()),
+            (
+                "STRIPE_WEBHOOK_SECRET",
+                self.stripe_webhook_secret.is_empty(),
+            ),
+        ];
+        needed
+            .into_iter()
+            .filter(|(_, missing)| *missing)
+            .map(|(name, _)| format!("{name}: required; run `make test-compose`"))
+            .collect()
+    }
+
+    fn listen_addr(&self) -> String {
+        String::new()
+    }
+}
+
+/// The running containers.
+pub struct Containers {
+    gateway_url: String,
+    secret: String,
+}
+
+impl Containers {
+    /// As the environment says.
+    pub fn from_env() -> anyhow::Result<Self> {
+        let settings: Settings = config::from_env()?;
+        let secret = settings.stripe_webhook_secret.expose().next();
+        Ok(Self {
+            gateway_url: settings.gateway_url.trim_end_matches('/').to_owned(),
+            secret: secret.unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl Stage for Containers {
+    fn gateway_url(&self) -> &str {
+        &self.gateway_url
+    }
+
+    fn stripe_secret(&self) -> &str {
+        &self.secret
+    }
+
+    async fn kill(&self, service: &str) -> anyhow::Result<()> {
+        // A death that was asked for is not undone by the restart policy.
+        compose(&["kill", "-s", "SIGKILL", service]).await?;
+        Ok(())
+    }
+
+    async fn restart(&self, service: &str) -> anyhow::Result<()> {
+        compose(&["start", service]).await?;
+        Ok(())
+    }
+
+    async fn log(&self, service: &str) -> anyhow::Result<Vec<String>> {
+        let text = compose(&["logs", "--no-color", service]).await?;
+        // Each line has the container's name before it.
+        Ok(text
+            .lines()
+            .filter_map(|line| line.find('{').map(|start| line[start..].to_owned()))
+            .collect())
+    }
+}
+
+async fn compose(arguments: &[&str]) -> anyhow::Result<String> {
+    let script = repository::root().join("scripts/compose");
+    let output = Command::new(script)
+        .args(arguments)
+        .current_dir(repository::root())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context("running scripts/compose")?;
+    ensure!(
+        output.status.success(),
+        "compose {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,147 @@
+//! A hub of its own for a test: every service a process, on free ports, with its data in a folder that goes away.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use signalpost::supervisor::{Line, Options, Supervisor};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::binaries;
+use crate::eventually::{PATIENCE, eventually};
+use crate::stage::Stage;
+
+/// The signing secret of every hub. A test looks for it where it must not be.
+pub const STRIPE_SECRET: &str = "whsec_CANARY_7f3b1c";
+/// A secret that nothing uses, and nothing may show.
+pub const STRIPE_API_KEY: &str = "sk_test_CANARY_55e2d0";
+/// Waits between attempts, in seconds, so that a retry is seen within a test.
+pub const FAST_SCHEDULE: &str = "0,1,1,1";
+
+const LINES_WAITING: usize = 4096;
+
+/// A running hub. Dropping it kills the processes and removes the data.
+pub struct Hub {
+    supervisor: Supervisor,
+    gateway_url: String,
+    log: Log,
+    /// Last, so that the processes are gone before their data.
+    _data: TempDir,
+}
+
+impl Hub {
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// With further variables for all services.
+    pub async fn start_with(variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir().context("making a folder for the data")?;
+        let (lines, received) = mpsc::channel(LINES_WAITING);
+        let log = Log::default();
+        tokio::spawn(log.clone().fill(received));
+        let mut environment: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in [
+            ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
+            ("STRIPE_API_KEY", STRIPE_API_KEY),
+            ("DELIVERY_SCHEDULE_S", FAST_SCHEDULE),
+        ]
+        .iter()
+        .chain(variables)
+        {
+            environment.insert((*name).to_owned(), (*value).to_owned());
+        }
+        let supervisor = Supervisor::start(Options {
+            bin_dir: binaries::folder().await?,
+            working_dir: Some(data.path().to_owned()),
+            inherit_environment: false,
+            environment,
+            gateway_port: 0,
+            lines,
+        })
+        .await?;
+        let gateway_url = supervisor.url("gateway")?;
+        Ok(Self {
+            supervisor,
+            gateway_url,
+            log,
+            _data: data,
+        })
+    }
+
+    /// The processes.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// A URL of the gateway.
+    pub fn url(&self, path_and_query: &str) -> String {
+        format!("{}{path_and_query}", self.gateway_url)
+    }
+
+    /// Every line written so far, by any service.
+    pub fn lines(&self) -> Vec<Line> {
+        self.log.lock().clone()
+    }
+
+    /// Waits for a line of the service that has all the parts.
+    pub async fn wait_for_log(&self, service: &str, parts: &[&str]) -> anyhow::Result<String> {
+        let what = format!("a line of {service} with {parts:?}");
+        eventually(&what, PATIENCE, async || {
+            let lines = self.log.lock();
+            let found = lines.iter().find(|line| {
+                line.service == service && parts.iter().all(|part| line.text.contains(part))
+            });
+            found
+                .map(|line| line.text.clone())
+                .ok_or_else(|| format!("{} lines without it", lines.len()))
+        })
+        .await
+    }
+
+    /// Stops the services in order, and answers the lines they wrote.
+    pub async fn stop(mut self) -> Vec<Line> {
+        self.supervisor.stop().await;
+        self.lines()
+    }
+}
+
+impl Stage for Hub {
+    fn gateway_url(&self) -> &str {
+        &self.gateway_url
+    }
+
+    fn stripe_secret(&self) -> &str {
+        STRIPE_SECRET
+    }
+
+    async fn kill(&self, service: &str) -> anyhow::Result<()> {
+        self.supervisor.hold(service).await
+    }
+
+    async fn restart(&self, service: &str) -> anyhow::Result<()> {
+        self.supervisor.restart(service)
+    }
+
+    async fn log(&self, service: &str) -> anyhow::Result<Vec<String>> {
+        let lines = self.log.lock();
+        let of_service = lines.iter().filter(|line| line.service == service);
+        Ok(of_service.map(|line| line.text.clone()).collect())
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Line>>>);
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fill(self, mut lines: mpsc::Receiver<Line>) {
+        while let Some(line) = lines.recv().await {
+            self.lock().push(line);
+        }
+    }
+}

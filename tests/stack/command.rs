@@ -1,0 +1,129 @@
+//! The `signalpost` command, from an empty folder to a page.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use system_tests::eventually::{PATIENCE, eventually};
+use system_tests::{binaries, repository};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+async fn signalpost(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binaries::folder().await.unwrap().join("signalpost"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("GATEWAY_PORT", "0")
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn output(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = signalpost(folder, arguments).await;
+    command.output().await.unwrap()
+}
+
+/// Reads what `up` prints until it says where it answers.
+async fn gateway_url(up: &mut Child) -> String {
+    let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+    let url = loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if let Some((_, url)) = line.split_once("Signalpost answers at ") {
+            break url.to_owned();
+        }
+    };
+    // Read on, or the services' logs would fill the pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    url
+}
+
+#[tokio::test]
+async fn up_makes_a_secret_runs_everything_and_stops_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = repository::root().join(".env.example");
+    std::fs::copy(example, folder.path().join(".env.example")).unwrap();
+    let payload = repository::root().join("fixtures/stripe/payout_failed.json");
+    let payload = payload.to_str().unwrap();
+
+    let mut up = signalpost(folder.path(), &["up"]).await.spawn().unwrap();
+    let url = tokio::time::timeout(PATIENCE, gateway_url(&mut up))
+        .await
+        .unwrap();
+    let sent = output(
+        folder.path(),
+        &["send", "stripe", payload, "--gateway", &url],
+    )
+    .await;
+    let again = output(
+        folder.path(),
+        &["send", "stripe", payload, "--gateway", &url],
+    )
+    .await;
+    let renamed = output(
+        folder.path(),
+        &["send", "stripe", payload, "--gateway", &url, "--new-id"],
+    )
+    .await;
+    let health = output(folder.path(), &["healthcheck", &format!("{url}/healthz")]).await;
+    let table = eventually("the page in the table", PATIENCE, async || {
+        let table = output(folder.path(), &["events", "--gateway", &url]).await;
+        let text = String::from_utf8(table.stdout).unwrap();
+        if text.matches("pagerduty").count() == 2 {
+            Ok(text)
+        } else {
+            Err(text)
+        }
+    })
+    .await
+    .unwrap();
+    let pid = Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, up.wait())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert!(
+        std::fs::read_to_string(folder.path().join(".env"))
+            .unwrap()
+            .contains("=whsec_")
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&sent.stdout),
+        "200 OK\n{\"received\":true}\n"
+    );
+    assert!(String::from_utf8_lossy(&again.stdout).contains("deduped"));
+    assert_eq!(
+        String::from_utf8_lossy(&renamed.stdout),
+        "200 OK\n{\"received\":true}\n"
+    );
+    assert!(health.status.success());
+    assert!(table.contains("evt_1abc"), "{table}");
+    assert!(ended.success());
+    let dead = output(folder.path(), &["healthcheck", &format!("{url}/healthz")]).await;
+    assert!(!dead.status.success());
+}
+
+#[tokio::test]
+async fn up_tells_at_once_what_is_wrong_with_the_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "ROUTE_WARNING=maybe\n").unwrap();
+
+    let mut up = signalpost(folder.path(), &["up"]).await;
+    let output = tokio::time::timeout(PATIENCE, up.output())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("ROUTE_WARNING") || told.contains("STRIPE_WEBHOOK_SECRET"),
+        "{told}"
+    );
+}

@@ -1,0 +1,14 @@
+//! Every service as a real process on free ports, driven through the gateway.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod command;
+mod metrics;
+mod recovery;
+mod scenarios;
+mod secrets;
+mod security;
+mod settings;
+mod vendors;

@@ -1,0 +1,85 @@
+//! `.env.example` lists what there is to set, and nothing else.
+
+use std::collections::BTreeSet;
+
+use system_tests::repository;
+
+/// Read before the configuration, by `runtime::telemetry`.
+const READ_ELSEWHERE: &str = "LOG_LEVEL";
+
+/// Where the services are and listen is the affair of whoever starts them: `signalpost up` and the compose file.
+fn is_wiring(variable: &str) -> bool {
+    let service = ["_HOST", "_PORT", "_URL"]
+        .iter()
+        .find_map(|what| variable.strip_suffix(what));
+    let inner = [
+        "STRIPE_INGESTER",
+        "STATUS_POLLER",
+        "EVENT_STORE",
+        "DELIVERY",
+        "SUMMARIZER",
+        "MOCK_PAGERDUTY",
+    ];
+    service.is_some_and(|service| inner.contains(&service))
+}
+
+/// The fields of every service's `Config`, as the variables that set them.
+fn configurable() -> BTreeSet<String> {
+    let mut variables = BTreeSet::from([READ_ELSEWHERE.to_owned()]);
+    for service in std::fs::read_dir(repository::root().join("services")).unwrap() {
+        let source =
+            std::fs::read_to_string(service.unwrap().path().join("src/config.rs")).unwrap();
+        let (_, after) = source.split_once("pub struct Config {").unwrap();
+        let (fields, _) = after.split_once("\n}").unwrap();
+        let names = fields
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
+        variables.extend(names.map(|(name, _)| name.to_uppercase()));
+    }
+    variables
+}
+
+/// The variables of `.env.example`, set or commented out.
+fn listed() -> BTreeSet<String> {
+    let example = repository::read_text(".env.example").unwrap();
+    let names = example.lines().filter_map(|line| {
+        let (name, _) = line.trim_start_matches(['#', ' ']).split_once('=')?;
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        is_name.then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+#[test]
+fn every_variable_is_in_the_example_and_no_other() {
+    let configurable = configurable();
+    let listed = listed();
+
+    let unlisted: Vec<_> = configurable
+        .difference(&listed)
+        .filter(|variable| !is_wiring(variable))
+        .collect();
+    let unknown: Vec<_> = listed.difference(&configurable).collect();
+    assert!(unlisted.is_empty(), "not in .env.example: {unlisted:?}");
+    assert!(
+        unknown.is_empty(),
+        "in .env.example, but read by nobody: {unknown:?}"
+    );
+    assert!(configurable.len() > 20, "{configurable:?}");
+}
+
+#[test]
+fn the_compose_file_hands_down_what_the_example_lists() {
+    let compose = repository::read_text("docker-compose.yml").unwrap();
+
+    let listed = listed();
+    for part in compose.split("${").skip(1) {
+        let name: String = part
+            .chars()
+            .take_while(|c| c.is_ascii_uppercase() || *c == '_')
+            .collect();
+        assert!(listed.contains(&name), "{name} is not in .env.example");
+    }
+}
