@@ -17,8 +17,8 @@ pub struct Settings {
     pub stripe_webhook_secret: Secrets,
     /// Where pages go: `PAGERDUTY_URL`, default the mock that `up` starts.
     pub pagerduty_url: List,
-    /// How much the services log: `LOG_LEVEL`, default `info`.
-    pub log_level: String,
+    /// How much the services log: `LOG_LEVEL`, default theirs.
+    pub log_level: Option<String>,
 }
 
 impl Default for Settings {
@@ -29,7 +29,7 @@ impl Default for Settings {
             gateway_api_keys: Secrets::default(),
             stripe_webhook_secret: Secrets::default(),
             pagerduty_url: List::default(),
-            log_level: "info,tokio_cron_scheduler=warn".to_owned(),
+            log_level: None,
         }
     }
 }

@@ -68,9 +68,10 @@ fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Opt
             settings.pagerduty_url.to_string(),
         );
     }
-    // However quiet the log, where a service listens is read from it.
-    let log_level = format!("{},runtime::server=info", settings.log_level);
-    environment.insert("LOG_LEVEL".to_owned(), log_level);
+    // Logging starts before a service reads its `.env`.
+    if let Some(level) = &settings.log_level {
+        environment.insert("LOG_LEVEL".to_owned(), level.clone());
+    }
     Ok(Options {
         bin_dir: bin_dir.to_owned(),
         working_dir: None,

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use signalpost::supervisor::{Line, Options, Supervisor};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::binaries;
 use crate::eventually::{PATIENCE, eventually};
@@ -26,6 +27,7 @@ pub struct Hub {
     supervisor: Supervisor,
     gateway_url: String,
     log: Log,
+    filling: JoinHandle<()>,
     /// Last, so that the processes are gone before their data.
     _data: TempDir,
 }
@@ -40,7 +42,7 @@ impl Hub {
         let data = tempfile::tempdir().context("making a folder for the data")?;
         let (lines, received) = mpsc::channel(LINES_WAITING);
         let log = Log::default();
-        tokio::spawn(log.clone().fill(received));
+        let filling = tokio::spawn(log.clone().fill(received));
         let mut environment: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in [
             ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
@@ -66,6 +68,7 @@ impl Hub {
             supervisor,
             gateway_url,
             log,
+            filling,
             _data: data,
         })
     }
@@ -78,11 +81,6 @@ impl Hub {
     /// A URL of the gateway.
     pub fn url(&self, path_and_query: &str) -> String {
         format!("{}{path_and_query}", self.gateway_url)
-    }
-
-    /// Every line written so far, by any service.
-    pub fn lines(&self) -> Vec<Line> {
-        self.log.lock().clone()
     }
 
     /// Waits for a line of the service that has all the parts.
@@ -100,10 +98,13 @@ impl Hub {
         .await
     }
 
-    /// Stops the services in order, and answers the lines they wrote.
-    pub async fn stop(mut self) -> Vec<Line> {
+    /// Stops the services in order, and answers every line they wrote.
+    pub async fn stop(mut self) -> anyhow::Result<Vec<Line>> {
         self.supervisor.stop().await;
-        self.lines()
+        // The last lines are still on their way when a process has ended.
+        drop(self.supervisor);
+        self.filling.await?;
+        Ok(self.log.lock().clone())
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a scenario runs on: processes of this machine, or containers.
 
-use std::collections::HashSet;
-
 /// A running hub.
 pub trait Stage {
     /// The gateway's base URL, without a slash at the end.
@@ -24,13 +22,4 @@ pub trait Stage {
 pub fn unique_id() -> String {
     let clock = runtime::clock::Clock::system();
     runtime::ids::time_ordered(clock.now()).simple().to_string()
-}
-
-/// The services a set of lines tells of.
-pub fn services_named<'a>(lines: impl IntoIterator<Item = &'a str>) -> HashSet<String> {
-    lines
-        .into_iter()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|line| line["service"].as_str().map(str::to_owned))
-        .collect()
 }

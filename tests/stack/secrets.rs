@@ -88,7 +88,7 @@ async fn no_secret_shows_in_a_log_a_metric_or_a_problem() {
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         shown.push(answer);
     }
-    let lines = hub.stop().await;
+    let lines = hub.stop().await.unwrap();
 
     let signature = signature.split("v1=").nth(1).unwrap();
     let secrets = [
