@@ -1,10 +1,11 @@
 //! The life of a delivery: one pure function.
 //!
 //! ```text
-//! pending ──start──► (attempt open) ──2xx──────────────────► delivered
-//!    ▲                    │  │ └─failure, waits left──► failed ──start──► …
-//!    └────interrupted─────┘  └─failure, none left─────► exhausted(max_attempts)
-//!                         └─interrupted when alone────► exhausted(poison)
+//! pending ─┬─start─► (attempt open) ─┬─2xx──────────────────────► delivered
+//! failed  ─┘                         ├─failure, waits left──────► failed
+//!                                    ├─failure, no wait left────► exhausted(max_attempts)
+//!                                    ├─interrupted, given back──► as before, due at once
+//!                                    └─interrupted as a suspect─► exhausted(poison)
 //! ```
 //!
 //! What must hold, by the names of the design:
@@ -116,9 +117,9 @@ pub struct Life {
     pub started: u32,
     /// Attempts with a result: what the budget is charged for, and the step of the schedule.
     pub finished: u32,
-    /// Attempts whose owner died.
+    /// Attempts whose owner died, or stopped, before their result.
     pub interrupted: u32,
-    /// Interruptions since the last result.
+    /// Deaths of the owner since the last result.
     pub interrupted_in_a_row: u32,
     /// When the next attempt may start; none when terminal.
     pub due_at: Option<Timestamp>,
@@ -176,6 +177,8 @@ pub enum Input {
     },
     /// The owner of `epoch` found an attempt that an earlier owner left open.
     Interrupt { epoch: u64 },
+    /// The owner stops in good order and cannot wait for the result.
+    GiveBack { epoch: u64 },
 }
 
 /// What must follow, once the new state is durable.
@@ -230,6 +233,10 @@ pub fn transition<R: Rng + ?Sized>(
         },
         Input::Interrupt { epoch } => match &life.open {
             Some(open) if open.epoch < epoch => Ok(interrupt(life, open.alone, now)),
+            _ => Err(Refusal::Stale),
+        },
+        Input::GiveBack { epoch } => match &life.open {
+            Some(open) if open.epoch == epoch => Ok(give_back(life, now)),
             _ => Err(Refusal::Stale),
         },
     };
@@ -318,6 +325,17 @@ fn interrupt(life: &Life, alone: bool, now: Timestamp) -> (Life, Vec<Effect>) {
         };
         return exhaust(life, ExhaustReason::Poison);
     }
+    (life, vec![Effect::Wake { at: now }])
+}
+
+/// As an interruption, but nobody died of it: it raises no suspicion.
+fn give_back(life: &Life, now: Timestamp) -> (Life, Vec<Effect>) {
+    let life = Life {
+        interrupted: life.interrupted + 1,
+        due_at: Some(now),
+        open: None,
+        ..life.clone()
+    };
     (life, vec![Effect::Wake { at: now }])
 }
 

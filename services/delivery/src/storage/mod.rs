@@ -107,6 +107,21 @@ pub struct Ended {
     pub response: Option<String>,
 }
 
+/// The error of an attempt whose owner ended before its result.
+pub const INTERRUPTED: &str = "interrupted";
+
+impl Ended {
+    /// Of an attempt whose answer, if there was one, nobody read.
+    pub fn without_answer(error: &str) -> Self {
+        Self {
+            duration_ms: None,
+            status_code: None,
+            error: Some(error.to_owned()),
+            response: None,
+        }
+    }
+}
+
 /// The deliveries of one lane that may still be sent, as little as a schedule needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {

@@ -16,7 +16,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::result::Verdict;
 use crate::domain::transition::{Effect, Input, Life, Refusal, transition};
 use crate::error::Error;
-use crate::storage::{Ended, Finish, LANE, Start, Stored};
+use crate::storage::{Ended, Epoch, Finish, INTERRUPTED, LANE, Start, Stored};
 
 /// What is kept of an answer's body.
 const RESPONSE_KEPT: usize = 1024;
@@ -40,6 +40,23 @@ impl Answer {
             status_code: None,
             response: None,
             took,
+        }
+    }
+
+    fn took_ms(&self) -> u64 {
+        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn ended(&self) -> Ended {
+        let error = match self.verdict {
+            Verdict::Success => None,
+            Verdict::Failure { error, .. } => Some(error.to_owned()),
+        };
+        Ended {
+            duration_ms: Some(self.took_ms()),
+            status_code: self.status_code,
+            error,
+            response: self.response.clone(),
         }
     }
 }
@@ -72,7 +89,7 @@ impl Worker {
             lane: LANE,
             position: stored.position,
             life: life.clone(),
-            now,
+            now: self.now(),
         };
         match self.outside.storage.start(start).await {
             Ok(()) => {
@@ -80,6 +97,7 @@ impl Worker {
                 self.send_and_record(slot, stored).await;
             }
             Err(Error::Passing(_)) => {
+                let now = self.now();
                 let later = now.saturating_add(RECOUNT_AFTER).unwrap_or(now);
                 self.enqueue(slot.endpoint, stored.position, later, slot.alone);
             }
@@ -93,44 +111,71 @@ impl Worker {
         let (Some(endpoint), Some(open)) = (self.endpoint(index), stored.life.open) else {
             return;
         };
-        let answer = self.send(endpoint, &stored).await;
+        let answer = tokio::select! {
+            answer = self.send(endpoint, &stored) => Some(answer),
+            () = self.give_back.cancelled() => None,
+        };
         // A slot covers the socket, not the commit.
         drop(slot);
 
-        let now = self.now();
-        let input = Input::Finish {
-            attempt: stored.life.started,
-            epoch: open.epoch,
-            verdict: answer.verdict,
+        let (input, ended) = match &answer {
+            Some(answer) => {
+                let input = Input::Finish {
+                    attempt: stored.life.started,
+                    epoch: open.epoch,
+                    verdict: answer.verdict,
+                };
+                (input, answer.ended())
+            }
+            None => {
+                let input = Input::GiveBack { epoch: open.epoch };
+                (input, Ended::without_answer(INTERRUPTED))
+            }
         };
-        let (life, effects) =
-            transition(&stored.life, input, &endpoint.policy, now, &mut rand::rng());
-        let error = match answer.verdict {
-            Verdict::Success => None,
-            Verdict::Failure { error, .. } => Some(error.to_owned()),
-        };
-        let finish = Finish {
-            lane: LANE,
-            position: stored.position,
-            attempt_epoch: open.epoch,
-            epoch: self.epoch,
-            life: life.clone(),
-            ended: Ended {
-                duration_ms: Some(u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX)),
-                status_code: answer.status_code,
-                error,
-                response: answer.response.clone(),
-            },
-            report: effects.contains(&Effect::Report),
-            now,
-        };
+        let (life, effects) = self.decide(&stored, input, endpoint);
+        let finish = self.result(&stored, open.epoch, &life, &effects, ended);
         if let Err(fault) = self.record(finish).await {
             self.note_fault(&fault);
             tracing::warn!(delivery_id = %stored.delivery_id, %fault, "a result was not recorded");
             return;
         }
-        self.tell(&stored, &answer);
+        match &answer {
+            Some(answer) => self.tell(&stored, answer),
+            None => self.outside.vitals.interrupted.inc(),
+        }
         self.act(index, &stored, &life, &effects);
+    }
+
+    /// Asks the one function in which a delivery changes.
+    pub(super) fn decide(
+        &self,
+        stored: &Stored,
+        input: Input,
+        endpoint: &Endpoint,
+    ) -> (Life, Vec<Effect>) {
+        let rng = &mut rand::rng();
+        transition(&stored.life, input, &endpoint.policy, self.now(), rng)
+    }
+
+    /// The end of an attempt, as the store is to record it.
+    pub(super) fn result(
+        &self,
+        stored: &Stored,
+        attempt_epoch: Epoch,
+        life: &Life,
+        effects: &[Effect],
+        ended: Ended,
+    ) -> Finish {
+        Finish {
+            lane: LANE,
+            position: stored.position,
+            attempt_epoch,
+            epoch: self.epoch,
+            life: life.clone(),
+            ended,
+            report: effects.contains(&Effect::Report),
+            now: self.now(),
+        }
     }
 
     /// Tries until the store takes it, or never will: a result that is known is not thrown away for a full disk.
@@ -180,7 +225,7 @@ impl Worker {
                 .map_or(now, |(since, _)| since);
             facts.destination_failing = (!delivered).then(|| (since, word.to_owned()));
         });
-        let took_ms = u64::try_from(answer.took.as_millis()).unwrap_or(u64::MAX);
+        let took_ms = answer.took_ms();
         if delivered {
             tracing::info!(
                 correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,

@@ -39,8 +39,10 @@ mod retention;
 mod tests;
 pub mod vitals;
 
-/// How long attempts on their way may go on after the shutdown; what is longer is interrupted.
+/// How long attempts on their way may go on after the shutdown; what takes longer is given back.
 const GRACE: Duration = Duration::from_secs(10);
+/// To put on record what was given back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the worker needs from outside.
@@ -65,6 +67,8 @@ pub struct Worker {
     /// There are outcomes to report.
     outcomes: Notify,
     attempts: TaskTracker,
+    /// The grace is over: attempts on their way are given back.
+    give_back: CancellationToken,
     /// Why the process must stop, said by whichever task saw it first.
     failure: watch::Sender<Option<Error>>,
 }
@@ -89,6 +93,7 @@ impl Worker {
             look_again: Notify::new(),
             outcomes: Notify::new(),
             attempts: TaskTracker::new(),
+            give_back: CancellationToken::new(),
             failure: watch::Sender::new(None),
         });
         worker.recover().await?;
@@ -123,8 +128,11 @@ impl Worker {
         {
             tracing::warn!(
                 left = self.attempts.len(),
-                "attempts go on past the grace, they will be interrupted"
+                "attempts take longer than the grace, they are given back"
             );
+            self.give_back.cancel();
+            // What is not on record by then is interrupted at the next start.
+            let _late = tokio::time::timeout(GIVE_BACK, self.attempts.wait()).await;
         }
         outcome
     }

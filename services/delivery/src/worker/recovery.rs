@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Worker;
 use crate::domain::delivery::Position;
-use crate::domain::transition::{Effect, Input, transition};
+use crate::domain::transition::Input;
 use crate::error::Error;
-use crate::storage::{Ended, Finish, LANE, Stored};
+use crate::storage::{Ended, INTERRUPTED, LANE, Stored};
 
 const PAGE: usize = 4_096;
 
@@ -58,28 +58,13 @@ impl Worker {
         let Some(endpoint) = self.index_of(&stored.endpoint_id) else {
             return Ok(());
         };
-        let Some((open, policy)) = stored.life.open.zip(self.endpoint(endpoint)) else {
+        let Some((open, target)) = stored.life.open.zip(self.endpoint(endpoint)) else {
             return Ok(());
         };
-        let now = self.now();
         let input = Input::Interrupt { epoch: self.epoch };
-        let (life, effects) =
-            transition(&stored.life, input, &policy.policy, now, &mut rand::rng());
-        let finish = Finish {
-            lane: LANE,
-            position: stored.position,
-            attempt_epoch: open.epoch,
-            epoch: self.epoch,
-            life: life.clone(),
-            ended: Ended {
-                duration_ms: None,
-                status_code: None,
-                error: Some("interrupted".to_owned()),
-                response: None,
-            },
-            report: effects.contains(&Effect::Report),
-            now,
-        };
+        let (life, effects) = self.decide(&stored, input, target);
+        let ended = Ended::without_answer(INTERRUPTED);
+        let finish = self.result(&stored, open.epoch, &life, &effects, ended);
         self.outside.storage.finish(finish).await?;
         self.outside.vitals.interrupted.inc();
         tracing::warn!(

@@ -121,6 +121,25 @@ fn interrupted_alone_as_a_suspect_it_is_poison() {
 }
 
 #[test]
+fn what_is_given_back_is_due_at_once_and_never_suspect() {
+    let mut given_back = Vec::new();
+    for epoch in 1..=5_i64 {
+        given_back.push((epoch, start(epoch.cast_unsigned())));
+        given_back.push((
+            epoch,
+            Input::GiveBack {
+                epoch: epoch.cast_unsigned(),
+            },
+        ));
+    }
+    let (life, effects) = live(&given_back);
+    assert_eq!((life.started, life.finished, life.interrupted), (5, 0, 5));
+    assert_eq!(life.state, State::Pending);
+    assert!(!life.is_suspect());
+    assert_eq!(effects, [Effect::Wake { at: at(5) }]);
+}
+
+#[test]
 fn a_result_clears_the_suspicion() {
     let (life, _) = live(&[
         (0, start(1)),
@@ -141,12 +160,13 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     let failed = [(0, start(5)), (1, finish(1, 5, FAILURE))];
     let until = live(&failed).0.due_at.unwrap();
     type Timed = (i64, Input);
-    let cases: [(&[Timed], Timed, Refusal); 8] = [
+    let cases: [(&[Timed], Timed, Refusal); 9] = [
         (&[], (-1, start(5)), Refusal::NotDue { until: at(0) }),
         (&open, (2, start(5)), Refusal::AttemptOpen),
         (&open, (2, finish(1, 4, FAILURE)), Refusal::Stale),
         (&open, (2, finish(2, 5, FAILURE)), Refusal::Stale),
         (&open, (2, Input::Interrupt { epoch: 5 }), Refusal::Stale),
+        (&open, (2, Input::GiveBack { epoch: 4 }), Refusal::Stale),
         (&done, (2, start(5)), Refusal::Terminal),
         (&done, (2, finish(1, 5, FAILURE)), Refusal::Stale),
         (&failed, (2, start(5)), Refusal::NotDue { until }),
@@ -183,6 +203,7 @@ enum Chance {
     Start { alone: bool },
     Finish { number: u32, success: bool },
     NewOwner,
+    Stop,
     OldOwnerReports { success: bool },
 }
 
@@ -193,6 +214,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         (0_u32..3, prop::bool::weighted(0.2))
             .prop_map(|(number, success)| Chance::Finish { number, success }),
         Just(Chance::NewOwner),
+        Just(Chance::Stop),
         any::<bool>().prop_map(|success| Chance::OldOwnerReports { success }),
     ]
 }
@@ -225,6 +247,7 @@ proptest! {
                     epoch += 1;
                     Input::Interrupt { epoch }
                 }
+                Chance::Stop => Input::GiveBack { epoch },
                 Chance::OldOwnerReports { success } => Input::Finish {
                     attempt: life.started, epoch: epoch - 1, verdict: verdict(success),
                 },

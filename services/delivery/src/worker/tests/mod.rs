@@ -362,7 +362,7 @@ async fn a_graceful_stop_lets_what_is_on_its_way_finish() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_graceful_stop_does_not_wait_past_its_grace() {
+async fn a_graceful_stop_gives_back_what_takes_longer_than_its_grace() {
     let world = World::new();
     let running = world.start().await;
     world.always(Reply::Hang);
@@ -374,8 +374,14 @@ async fn a_graceful_stop_does_not_wait_past_its_grace() {
 
     let took = world.clock.now().duration_since(before);
     assert!(took <= SignedDuration::from_secs(11), "{took}");
-    let open = look(&world, "evt_1").await.0.life.open;
-    assert!(open.is_some(), "the next owner finds it open");
+    let (stored, attempts) = look(&world, "evt_1").await;
+    assert_eq!(errors(&attempts), [Some("interrupted")]);
+    let life = stored.life;
+    assert_eq!((life.finished, life.interrupted_in_a_row), (0, 0));
+    world.always(Reply::Status(202));
+    let _running = world.start().await;
+    world.until_reported(1).await;
+    assert_eq!(status(&world, "evt_1").await, (Status::Delivered, None));
 }
 
 #[tokio::test(start_paused = true)]
