@@ -70,10 +70,16 @@ struct Bare {
 
 impl Bare {
     fn start() -> anyhow::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?).arg("--bare").stdout(Stdio::piped()).spawn()?;
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg("--bare")
+            .stdout(Stdio::piped())
+            .spawn()?;
         let mut line = String::new();
         BufReader::new(process.stdout.take().context("stdout")?).read_line(&mut line)?;
-        Ok(Self { process, address: line.trim().parse().context("the bare server's address")? })
+        Ok(Self {
+            process,
+            address: line.trim().parse().context("the bare server's address")?,
+        })
     }
 }
 
@@ -96,8 +102,10 @@ impl Hub {
         let data = tempfile::tempdir()?;
         let (lines, mut drained) = mpsc::channel(4096);
         tokio::spawn(async move { while drained.recv().await.is_some() {} });
-        let mut environment: std::collections::BTreeMap<String, String> =
-            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut environment: std::collections::BTreeMap<String, String> = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         environment.insert("STRIPE_WEBHOOK_SECRET".to_owned(), SECRET.to_owned());
         let supervisor = Supervisor::start(Options {
             bin_dir: bin_dir()?,
@@ -108,12 +116,17 @@ impl Hub {
             lines,
         })
         .await?;
-        Ok(Self { supervisor, _data: data })
+        Ok(Self {
+            supervisor,
+            _data: data,
+        })
     }
 
     fn address(&self, service: &str) -> anyhow::Result<SocketAddr> {
         let url = self.supervisor.url(service)?;
-        url.trim_start_matches("http://").parse().with_context(|| format!("the address in {url}"))
+        url.trim_start_matches("http://")
+            .parse()
+            .with_context(|| format!("the address in {url}"))
     }
 
     /// Resident memory of every service, shared pages divided among their users, in bytes.
@@ -121,7 +134,10 @@ impl Hub {
         let measure = |(service, _, pid): (&'static str, SocketAddr, Option<u32>)| {
             let pid = pid.with_context(|| format!("{service} is dead"))?;
             let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
+            let line = rollup
+                .lines()
+                .find_map(|line| line.strip_prefix("Pss:"))
+                .context("Pss")?;
             let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
             Ok((service, kib * 1024))
         };
@@ -141,22 +157,38 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
     let bare = Bare::start()?;
     let hub = Hub::start(&[("LOG_LEVEL", "warn")]).await?;
     let chatty = Hub::start(&[]).await?;
-    table.row("idle: all services, PSS", megabytes(&hub.memory()?), "≤ 80 MB");
+    table.row(
+        "idle: all services, PSS",
+        megabytes(&hub.memory()?),
+        "≤ 80 MB",
+    );
     for (service, bytes) in hub.memory()? {
         table.row(&format!("  {service}"), megabytes(&[(service, bytes)]), "");
     }
     let contenders = [
         ("bare axum handler", bare.address, CONNECTIONS),
-        ("straight to stripe-ingester", hub.address("stripe-ingester")?, CONNECTIONS),
+        (
+            "straight to stripe-ingester",
+            hub.address("stripe-ingester")?,
+            CONNECTIONS,
+        ),
         ("through the gateway", hub.address("gateway")?, CONNECTIONS),
-        ("through the gateway, a log line each", chatty.address("gateway")?, CONNECTIONS),
+        (
+            "through the gateway, a log line each",
+            chatty.address("gateway")?,
+            CONNECTIONS,
+        ),
     ];
     let mut reports: Vec<Vec<Report>> = contenders.iter().map(|_| Vec::new()).collect();
     let mut under_load = 0;
     for _ in 0..ROUNDS {
         for ((name, address, connections), reports) in contenders.iter().zip(&mut reports) {
             let report = ingest_round(*address, *connections, ROUND).await?;
-            ensure!(report.acknowledged.len() as u64 == ROUND, "{name}: {:?}", report.statuses);
+            ensure!(
+                report.acknowledged.len() as u64 == ROUND,
+                "{name}: {:?}",
+                report.statuses
+            );
             reports.push(report);
             under_load = under_load.max(total(&hub.memory()?));
         }
@@ -168,16 +200,32 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
         let ratio = report.per_second() / reference;
         table.row(
             &format!("{name}, {CONNECTIONS} connections"),
-            format!("{:.0}/s = {ratio:.2}x, p50 {}, p99 {}", report.per_second(), ms(report.quantile(0.5)), ms(report.quantile(0.99))),
+            format!(
+                "{:.0}/s = {ratio:.2}x, p50 {}, p99 {}",
+                report.per_second(),
+                ms(report.quantile(0.5)),
+                ms(report.quantile(0.99))
+            ),
             target,
         );
     }
-    table.row("under that load: all services, PSS", format!("{:.0} MB", under_load as f64 / 1e6), "≤ 150 MB");
-    for (name, service) in [("straight to stripe-ingester", "stripe-ingester"), ("through the gateway", "gateway")] {
+    table.row(
+        "under that load: all services, PSS",
+        format!("{:.0} MB", under_load as f64 / 1e6),
+        "≤ 150 MB",
+    );
+    for (name, service) in [
+        ("straight to stripe-ingester", "stripe-ingester"),
+        ("through the gateway", "gateway"),
+    ] {
         let alone = ingest_round(hub.address(service)?, 1, 3_000).await?;
         table.row(
             &format!("{name}, one event alone"),
-            format!("p50 {}, p99 {}", ms(alone.quantile(0.5)), ms(alone.quantile(0.99))),
+            format!(
+                "p50 {}, p99 {}",
+                ms(alone.quantile(0.5)),
+                ms(alone.quantile(0.99))
+            ),
             "p50 ≤ 1.5 ms",
         );
     }
@@ -186,7 +234,14 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
 
 async fn ingest_round(addr: SocketAddr, connections: usize, total: u64) -> anyhow::Result<Report> {
     let events = StripeEvents::new("invoice.paid", SECRET, Clock::system());
-    load::run(Load { addr, connections, total, time_limit: TIME_LIMIT, make_request: move |n| events.request(n) }).await
+    load::run(Load {
+        addr,
+        connections,
+        total,
+        time_limit: TIME_LIMIT,
+        make_request: move |n| events.request(n),
+    })
+    .await
 }
 
 /// From the acknowledgement to the page, at a steady rate through the gateway.
@@ -195,25 +250,39 @@ async fn latency(table: &mut Table) -> anyhow::Result<()> {
     let receiver = Router::new()
         .route(
             "/page",
-            post(async |State(pages): State<Arc<Mutex<HashMap<String, Instant>>>>, headers: http::HeaderMap| {
-                let arrived = Instant::now();
-                if let Some(id) = headers.get("webhook-id").and_then(|id| id.to_str().ok()) {
-                    pages.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_insert(arrived);
-                }
-                http::StatusCode::ACCEPTED
-            }),
+            post(
+                async |State(pages): State<Arc<Mutex<HashMap<String, Instant>>>>,
+                       headers: http::HeaderMap| {
+                    let arrived = Instant::now();
+                    if let Some(id) = headers.get("webhook-id").and_then(|id| id.to_str().ok()) {
+                        pages
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .entry(id.to_owned())
+                            .or_insert(arrived);
+                    }
+                    http::StatusCode::ACCEPTED
+                },
+            ),
         )
         .with_state(Arc::clone(&pages));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let page_url = format!("http://{}/page", listener.local_addr()?);
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(server::serve(listener, receiver, Limits::INTERNAL, shutdown.clone()));
+    let serving = tokio::spawn(server::serve(
+        listener,
+        receiver,
+        Limits::INTERNAL,
+        shutdown.clone(),
+    ));
     let hub = Hub::start(&[("LOG_LEVEL", "warn"), ("PAGERDUTY_URL", &page_url)]).await?;
     let acknowledged = steady(&hub).await?;
 
     let expected = acknowledged.len();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while pages.lock().unwrap_or_else(PoisonError::into_inner).len() < expected && Instant::now() < deadline {
+    while pages.lock().unwrap_or_else(PoisonError::into_inner).len() < expected
+        && Instant::now() < deadline
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     shutdown.cancel();
@@ -221,13 +290,25 @@ async fn latency(table: &mut Table) -> anyhow::Result<()> {
     let pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
     let mut latencies: Vec<Duration> = acknowledged
         .iter()
-        .filter_map(|(id, at)| pages.get(id).map(|page| page.saturating_duration_since(*at)))
+        .filter_map(|(id, at)| {
+            pages
+                .get(id)
+                .map(|page| page.saturating_duration_since(*at))
+        })
         .collect();
     latencies.sort_unstable();
-    ensure!(latencies.len() == expected, "{} of {expected} events were paged", latencies.len());
+    ensure!(
+        latencies.len() == expected,
+        "{} of {expected} events were paged",
+        latencies.len()
+    );
     table.row(
         &format!("acknowledgement to page, {STEADY_PER_S}/s for {STEADY_S} s"),
-        format!("p50 {}, p99 {}", ms(quantile(&latencies, 0.5)), ms(quantile(&latencies, 0.99))),
+        format!(
+            "p50 {}, p99 {}",
+            ms(quantile(&latencies, 0.5)),
+            ms(quantile(&latencies, 0.99))
+        ),
         "p50 ≤ 3 ms, p99 ≤ 10 ms",
     );
     Ok(())
@@ -249,9 +330,15 @@ async fn steady(hub: &Hub) -> anyhow::Result<Vec<(String, Instant)>> {
             let text = String::from_utf8(request)?;
             let (head, body) = text.split_once("\r\n\r\n").context("a head and a body")?;
             let prefix = format!("{}: ", names::STRIPE_SIGNATURE);
-            let signature = head.lines().find_map(|line| line.strip_prefix(&prefix)).context("a signature")?;
+            let signature = head
+                .lines()
+                .find_map(|line| line.strip_prefix(&prefix))
+                .context("a signature")?;
             let url = format!("http://{addr}{}", names::INGEST_STRIPE);
-            let request = client.post(url).header(names::STRIPE_SIGNATURE, signature).body(body.to_owned());
+            let request = client
+                .post(url)
+                .header(names::STRIPE_SIGNATURE, signature)
+                .body(body.to_owned());
             let status = request.send().await?.status();
             let acknowledged = Instant::now();
             ensure!(status.is_success(), "{status}");
@@ -268,29 +355,58 @@ async fn steady(hub: &Hub) -> anyhow::Result<Vec<(String, Instant)>> {
 /// What a million stored events cost: the newest page, ingest, memory.
 async fn million(table: &mut Table) -> anyhow::Result<()> {
     let hub = Hub::start(&[("LOG_LEVEL", "warn")]).await?;
-    let store = EventStore::new(Arc::new(Upstream::new("event-store", &List::of(&[&hub.supervisor.url("event-store")?]))));
+    let store = EventStore::new(Arc::new(Upstream::new(
+        "event-store",
+        &List::of(&[&hub.supervisor.url("event-store")?]),
+    )));
     fill(&store, 0, 1_000).await?;
     let (few, few_p99) = newest_page(&hub).await?;
     let started = Instant::now();
     fill(&store, 1_000, MILLION).await?;
     let rate = (MILLION - 1_000) as f64 / started.elapsed().as_secs_f64();
     let (many, many_p99) = newest_page(&hub).await?;
-    table.row("GET /events?limit=50 at 1,000 events", format!("p50 {}, p99 {}", ms(few), ms(few_p99)), "");
+    table.row(
+        "GET /events?limit=50 at 1,000 events",
+        format!("p50 {}, p99 {}", ms(few), ms(few_p99)),
+        "",
+    );
     table.row(
         "GET /events?limit=50 at 1,000,000 events",
-        format!("p50 {} = {:.2}x, p99 {}", ms(many), many.as_secs_f64() / few.as_secs_f64(), ms(many_p99)),
+        format!(
+            "p50 {} = {:.2}x, p99 {}",
+            ms(many),
+            many.as_secs_f64() / few.as_secs_f64(),
+            ms(many_p99)
+        ),
         "≤ 2x",
     );
-    table.row("filling the store, batches of 256", format!("{rate:.0} events/s"), "");
+    table.row(
+        "filling the store, batches of 256",
+        format!("{rate:.0} events/s"),
+        "",
+    );
     let report = ingest_round(hub.address("stripe-ingester")?, CONNECTIONS, ROUND).await?;
     table.row(
         "straight to stripe-ingester, store of 1,000,000",
-        format!("{:.0}/s, p50 {}, p99 {}", report.per_second(), ms(report.quantile(0.5)), ms(report.quantile(0.99))),
+        format!(
+            "{:.0}/s, p50 {}, p99 {}",
+            report.per_second(),
+            ms(report.quantile(0.5)),
+            ms(report.quantile(0.99))
+        ),
         "p99 ≤ 10 ms",
     );
     let memory = hub.memory()?;
-    let store: Vec<_> = memory.iter().copied().filter(|(service, _)| *service == "event-store").collect();
-    table.row("event-store at 1,000,000 events, PSS", megabytes(&store), "≤ 150 MB");
+    let store: Vec<_> = memory
+        .iter()
+        .copied()
+        .filter(|(service, _)| *service == "event-store")
+        .collect();
+    table.row(
+        "event-store at 1,000,000 events, PSS",
+        megabytes(&store),
+        "≤ 150 MB",
+    );
     Ok(())
 }
 
@@ -301,7 +417,9 @@ async fn fill(store: &EventStore, from: u64, to: u64) -> anyhow::Result<()> {
     let mut next = from;
     while next < to {
         let end = to.min(next + BATCH_MAX_ITEMS as u64);
-        let items = (next..end).map(|n| submission(&events, n)).collect::<anyhow::Result<Vec<_>>>()?;
+        let items = (next..end)
+            .map(|n| submission(&events, n))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let store = store.clone();
         filling.spawn(async move { store.submit(items).await });
         next = end;
@@ -325,13 +443,21 @@ fn submission(events: &StripeEvents, n: u64) -> anyhow::Result<Box<RawValue>> {
     }))?;
     let raw = RawValue::from_string(body.to_owned())?;
     let correlation_id = CorrelationId::parse("bench").context("a correlation id")?;
-    Ok(serde_json::value::to_raw_value(&Submission { correlation_id, deadline_ms: 8_000, event: Event { raw, ..event } })?)
+    Ok(serde_json::value::to_raw_value(&Submission {
+        correlation_id,
+        deadline_ms: 8_000,
+        event: Event { raw, ..event },
+    })?)
 }
 
 /// The median and the 99th percentile of asking event-store for its newest page.
 async fn newest_page(hub: &Hub) -> anyhow::Result<(Duration, Duration)> {
     let client = http_client::internal(Duration::from_secs(5));
-    let url = format!("{}{}?limit=50", hub.supervisor.url("event-store")?, names::EVENTS);
+    let url = format!(
+        "{}{}?limit=50",
+        hub.supervisor.url("event-store")?,
+        names::EVENTS
+    );
     let mut latencies = Vec::new();
     for _ in 0..2_000 {
         let asked = Instant::now();
@@ -352,7 +478,10 @@ fn median(reports: &[Report]) -> &Report {
 /// Of sorted values.
 fn quantile(sorted: &[Duration], q: f64) -> Duration {
     let rank = (sorted.len() as f64 * q).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    sorted
+        .get(rank.saturating_sub(1))
+        .copied()
+        .unwrap_or_default()
 }
 
 fn ms(duration: Duration) -> String {
@@ -381,7 +510,13 @@ impl Table {
     }
 
     fn print(&self) -> anyhow::Result<()> {
-        let width = |column: usize| self.0.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+        let width = |column: usize| {
+            self.0
+                .iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or_default()
+        };
         let (first, second) = (width(0), width(1));
         say("")?;
         for [what, figure, target] in &self.0 {
