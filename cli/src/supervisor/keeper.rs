@@ -119,7 +119,7 @@ impl Watcher {
             if started.elapsed() >= STEADY {
                 backoff = BACKOFF_MIN;
             }
-            self.say(format!("died ({how}), starting again")).await;
+            self.say(&format!("died ({how}), starting again"));
             child = tokio::select! {
                 child = self.start_again(&mut backoff) => child,
                 () = stopping.cancelled() => return,
@@ -127,7 +127,7 @@ impl Watcher {
             started = Instant::now();
             self.pid.send_replace(child.id());
             let pid = child.id().unwrap_or_default();
-            self.say(format!("started again, pid {pid}")).await;
+            self.say(&format!("started again, pid {pid}"));
         }
     }
 
@@ -139,15 +139,16 @@ impl Watcher {
             let _held = self.held.wait_for(|held| !held).await.is_ok();
             match self.launch.start_again(self.port) {
                 Ok(child) => return child,
-                Err(fault) => self.say(format!("could not be started: {fault:#}")).await,
+                Err(fault) => self.say(&format!("could not be started: {fault:#}")),
             }
         }
     }
 
-    async fn say(&self, text: String) {
+    /// Where nobody reads, the words are lost: what is said must not hold up what is done.
+    fn say(&self, text: &str) {
         let service = self.launch.service;
         let text = format!("signalpost: {service} {text}");
-        let _nobody_reads = self.launch.lines.send(Line { service, text }).await;
+        let _unread = self.launch.lines.try_send(Line { service, text });
     }
 }
 
