@@ -1,5 +1,4 @@
 //! The scenario files against the containers that `scripts/with-stack` started: `make test-compose`.
-#![expect(clippy::print_stdout, reason = "tells which scenario ran")]
 
 use anyhow::Context as _;
 use serde_json::json;
