@@ -89,7 +89,8 @@ impl Stage for Containers {
     }
 }
 
-async fn compose(arguments: &[&str]) -> anyhow::Result<String> {
+/// Runs `scripts/compose`, and answers what it printed.
+pub async fn compose(arguments: &[&str]) -> anyhow::Result<String> {
     let script = repository::root().join("scripts/compose");
     let output = Command::new(script)
         .args(arguments)
