@@ -9,7 +9,7 @@ use runtime::http_client::failure_code;
 use schema::names;
 use tokio::time::{Instant, timeout_at};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, PROMPT};
 use super::queues::Index;
 use super::{Slot, Worker};
 use crate::domain::endpoint::Endpoint;
@@ -180,7 +180,7 @@ impl Worker {
 
     /// Tries until the store takes it, or never will: a result that is known is not thrown away for a full disk.
     async fn record(&self, finish: Finish) -> Result<(), Error> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PROMPT);
         loop {
             match self.outside.storage.finish(finish.clone()).await {
                 Err(Error::Passing(_)) => backoff.wait().await,

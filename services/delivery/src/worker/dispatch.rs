@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, PROMPT};
 use super::{Slot, Worker};
 use crate::domain::delivery::Position;
 use crate::error::Error;
@@ -19,7 +19,7 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(super) async fn run_dispatch(self: &Arc<Self>) -> Result<(), Error> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PROMPT);
         loop {
             match self.dispatch().await {
                 Ok(next_due) => {

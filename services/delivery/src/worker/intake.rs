@@ -8,7 +8,7 @@ use clients::event_store::FeedError;
 use jiff::Timestamp;
 use schema::feed::{FeedPage, Notice};
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, PROMPT};
 use super::queues::Index;
 use super::{Slot, Worker};
 use crate::domain::delivery::{Carried, DeliveryId, Position};
@@ -33,7 +33,7 @@ struct Planned {
 impl Worker {
     pub(super) async fn run_intake(self: &Arc<Self>) -> Result<(), Error> {
         let mut token = self.outside.storage.cursor(LANE).await?;
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PROMPT);
         loop {
             match self.take_in(&mut token).await {
                 Ok(()) => backoff.reset(),
@@ -99,7 +99,7 @@ impl Worker {
             deliveries: planned.iter().map(|planned| planned.new.clone()).collect(),
             now,
         };
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PROMPT);
         let positions = loop {
             match self.outside.storage.intake(intake.clone()).await {
                 Ok(positions) => break positions,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schema::delivery::Outcomes;
 
 use super::Worker;
-use super::backoff::Backoff;
+use super::backoff::{Backoff, PATIENT};
 use crate::error::Error;
 use crate::storage::LANE;
 
@@ -16,7 +16,7 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
 
 impl Worker {
     pub(super) async fn run_reports(&self) -> Result<(), Error> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(PATIENT);
         loop {
             match self.report().await {
                 Ok(true) => backoff.reset(),
