@@ -22,6 +22,9 @@ const POLL_MARGIN: Duration = Duration::from_secs(5);
 /// A page of events ends at 8 MiB; a feed page is bounded alike.
 const ANSWER_MAX: usize = 24 << 20;
 
+/// More open events of one source than any page ever had; reading on would hold all of them in memory.
+const OPEN_MAX: usize = 10_000;
+
 /// Why event-store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -129,6 +132,11 @@ impl EventStore {
                 })
                 .await?;
             events.extend(page.events);
+            if events.len() > OPEN_MAX {
+                return Err(Error::Unavailable(format!(
+                    "{source} has over {OPEN_MAX} open events"
+                )));
+            }
             match page.next_cursor {
                 Some(next) => cursor = Some(next),
                 None => return Ok(events),
