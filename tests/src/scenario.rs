@@ -162,9 +162,9 @@ impl Step {
         values: &Values,
     ) -> anyhow::Result<Answer> {
         let answer = request.send(stage, values).await?;
-        self.expect
-            .check(&answer, values)
-            .with_context(|| format!("{} {}", answer.status, answer.text()))?;
+        if let Err(fault) = self.expect.check(&answer, values) {
+            bail!("{fault:#}: {} {}", answer.status, answer.text());
+        }
         Ok(answer)
     }
 
