@@ -35,6 +35,10 @@ use writer::{Answer, Write, Writer};
 
 /// Free disk below which intake stops, so that outcomes and deletes still fit (R6).
 const RESERVE_BYTES: u64 = 64 << 20;
+/// Reads of events at once.
+const READERS: usize = 2;
+/// Reads of the feed and of the status at once; their own, so that no page waits behind dashboards.
+const FEED_READERS: usize = 1;
 /// Weight that waits for the writer; a draft weighs at least 1, and 1 for each 4 KiB.
 const QUEUE_CAPACITY: usize = 16 * 1024;
 
@@ -42,6 +46,7 @@ pub struct Sqlite {
     // Dropped in this order: the writer, which still writes what is queued, closes the file last and so tidies it up; then
     // the lock is given up.
     readers: Readers,
+    feed_readers: Readers,
     writer: GroupCommit<Writer>,
     clock: Clock,
     run: Arc<str>,
@@ -83,7 +88,8 @@ impl Sqlite {
             wal: open::beside(path, "-wal"),
         };
         Ok(Self {
-            readers: Readers::new(path.to_owned()),
+            readers: Readers::new(path.to_owned(), READERS),
+            feed_readers: Readers::new(path.to_owned(), FEED_READERS),
             writer: GroupCommit::start("event-store-writer", writer, QUEUE_CAPACITY)?,
             clock,
             run: opened.run.into(),
@@ -149,7 +155,7 @@ impl Storage for Sqlite {
     async fn feed(&self, query: FeedQuery) -> Result<FeedSlice, FeedError> {
         let run = Arc::clone(&self.run);
         let read = move |connection: &_| reader::feed(connection, &run, &query);
-        self.readers.read(read).await
+        self.feed_readers.read(read).await
     }
 
     fn heads(&self) -> watch::Receiver<Heads> {
@@ -164,7 +170,7 @@ impl Storage for Sqlite {
 
     async fn status(&self) -> Result<Status, Error> {
         let bytes = self
-            .readers
+            .feed_readers
             .read(|connection| reader::file_bytes(connection).map_err(classify));
         Ok(Status {
             backend: "sqlite",

@@ -21,8 +21,6 @@ use crate::domain::record::{History, Notice, Record};
 use crate::domain::token::resume;
 use crate::error::{Error, FeedError};
 
-/// Reads at once.
-const CONNECTIONS: usize = 3;
 /// How long a read waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 /// Each connection's page cache, in KiB.
@@ -31,15 +29,16 @@ const CACHE_KIB: u32 = 4 * 1024;
 /// A few read-only connections, opened when first needed.
 pub(super) struct Readers {
     path: PathBuf,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// At most `connections` reads go on at once; the others wait in line.
+    pub(super) fn new(path: PathBuf, connections: usize) -> Self {
         Self {
             path,
-            turns: Semaphore::new(CONNECTIONS),
+            turns: Arc::new(Semaphore::new(connections)),
             idle: Arc::default(),
         }
     }
@@ -53,11 +52,14 @@ impl Readers {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let turn = tokio::time::timeout(TURN, self.turns.acquire()).await;
-        let _turn = turn.map_err(|_| Error::Overloaded)?;
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::Overloaded)?;
         let idle = Arc::clone(&self.idle);
         let path = self.path.clone();
         let reading = tokio::task::spawn_blocking(move || {
+            // A caller that gives up does not end the read: the turn is over when the connection is back, so that there are
+            // never more connections than turns.
+            let _turn = turn;
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
             let waiting = lock().pop();
             let connection = match waiting {
@@ -361,4 +363,42 @@ pub(super) fn moment_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Timest
 
 fn unreadable(column: usize, found: Type) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, found, "not what was written here".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_read_whose_caller_gave_up_keeps_its_turn_until_it_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        Connection::open(&path).unwrap();
+        let readers = Arc::new(Readers::new(path, 1));
+        let (begun, wait_for_begin) = mpsc::channel();
+        let (let_go, held) = mpsc::channel::<()>();
+        let abandoned = tokio::spawn({
+            let readers = Arc::clone(&readers);
+            async move {
+                let read = move |_: &Connection| -> Result<(), Error> {
+                    begun.send(()).unwrap();
+                    held.recv().unwrap();
+                    Ok(())
+                };
+                readers.read(read).await
+            }
+        });
+        wait_for_begin.recv().unwrap();
+
+        abandoned.abort();
+        assert!(abandoned.await.unwrap_err().is_cancelled());
+
+        assert_eq!(readers.turns.available_permits(), 0);
+        let_go.send(()).unwrap();
+        let next = readers.read(|_: &Connection| Ok::<_, Error>("next")).await;
+        assert_eq!(next, Ok("next"));
+        assert_eq!(readers.idle.lock().unwrap().len(), 1);
+    }
 }

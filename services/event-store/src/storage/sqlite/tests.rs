@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Mutex, mpsc};
 
 use rusqlite::Connection;
 use schema::{Kind, Severity, Source, delivery};
@@ -97,6 +98,34 @@ async fn a_reader_of_what_a_restored_copy_has_not_lived_diverges() {
     assert_eq!(refused.unwrap_err(), FeedError::Diverged);
     let resumed = restored.feed(after(Some(kept))).await.unwrap();
     assert_eq!(resumed.notices.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_and_the_status_do_not_wait_behind_queries() {
+    let place = Place::new();
+    let store = place.open("a.db");
+    store.insert(vec![paging("evt_1")].into()).await.unwrap();
+    let (let_go, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    let slow_query = || {
+        let held = Arc::clone(&held);
+        store.readers.read(move |_| -> Result<(), Error> {
+            held.lock().unwrap().recv().unwrap();
+            Ok(())
+        })
+    };
+
+    let told = async {
+        let slice = store.feed(after(None)).await.unwrap();
+        let status = store.status().await.unwrap();
+        for _ in 0..3 {
+            let_go.send(()).unwrap();
+        }
+        (slice.notices.len(), status.head)
+    };
+    let (.., told) = tokio::join!(slow_query(), slow_query(), slow_query(), told);
+
+    assert_eq!(told, (1, 1));
 }
 
 #[tokio::test]
