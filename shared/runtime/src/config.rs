@@ -3,9 +3,12 @@
 //! A service declares one flat struct with `#[serde(default)]` and a [`Default`]; a variable that is set but empty
 //! counts as absent, and hides the one in `.env`. Every complaint is reported at once.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -26,13 +29,7 @@ pub struct Faults(pub Vec<String>);
 
 /// Reads the process environment over `.env` in the working directory.
 pub fn from_env<C: Config>() -> Result<C, Faults> {
-    let mut variables = BTreeMap::new();
-    if let Ok(entries) = dotenvy::from_path_iter(".env") {
-        for entry in entries {
-            let (name, value) = entry.map_err(|fault| Faults(vec![format!(".env: {fault}")]))?;
-            variables.insert(name, value);
-        }
-    }
+    let mut variables = from_file(Path::new(".env"))?;
     for (name, value) in std::env::vars_os() {
         // A name or value that is not UTF-8 cannot be one of ours.
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
@@ -40,6 +37,48 @@ pub fn from_env<C: Config>() -> Result<C, Faults> {
         }
     }
     from_variables(variables)
+}
+
+/// The variables of a file; none where there is no file. No value is told in a fault: it may be a secret.
+fn from_file(path: &Path) -> Result<BTreeMap<String, String>, Faults> {
+    let complain = |why: String| Faults(vec![format!("{}: {why}", path.display())]);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(fault) => return Err(complain(format!("cannot be read: {fault}"))),
+    };
+    let line = Cell::new(0);
+    let lines = Lines {
+        rest: text.as_bytes(),
+        read: &line,
+    };
+    dotenvy::from_read_iter(lines)
+        .collect::<Result<_, _>>()
+        .map_err(|_| {
+            complain(format!(
+                "the entry that ends on line {} is not `NAME=value`; quote a value with blanks",
+                line.get()
+            ))
+        })
+}
+
+/// Gives out one line at a time, so that what was read tells where a reader is.
+struct Lines<'a> {
+    rest: &'a [u8],
+    read: &'a Cell<usize>,
+}
+
+impl io::Read for Lines<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let line = self.rest.split_inclusive(|byte| *byte == b'\n').next();
+        let length = line.map_or(0, <[u8]>::len).min(buffer.len());
+        let (given, rest) = self.rest.split_at(length);
+        buffer[..length].copy_from_slice(given);
+        self.rest = rest;
+        let ends = given.ends_with(b"\n") || (length > 0 && rest.is_empty());
+        self.read.set(self.read.get() + usize::from(ends));
+        Ok(length)
+    }
 }
 
 /// As [`from_env`], from given variables.
@@ -219,6 +258,28 @@ mod tests {
         ] {
             assert!(text.contains(name), "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_complained_of_without_telling_its_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        assert!(from_file(&path).unwrap().is_empty());
+
+        for (text, told) in [
+            ("A=1\n# comment\n\nB=canary ca nary\nC=3\n", "line 4 "),
+            ("A=1\n  canary\n", "line 2 "),
+            ("A=1\nB='canary\ncanary\n", "line 3 "),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let fault = from_file(&path).unwrap_err().to_string();
+            assert!(fault.contains(told) && !fault.contains("canary"), "{fault}");
+        }
+        std::fs::write(&path, "A=1\nB='2 3'\n").unwrap();
+        assert_eq!(from_file(&path).unwrap()["B"], "2 3");
+        // A folder is there and cannot be read, whoever asks.
+        let fault = from_file(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains("cannot be read"), "{fault}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::policies::ExponentialBackoff;
-use reqwest_retry::{RetryTransientMiddleware, Retryable, RetryableStrategy};
+use reqwest_retry::{RetryError, RetryTransientMiddleware, Retryable, RetryableStrategy};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Shorter than [`Limits::INTERNAL`](crate::server::Limits::INTERNAL)'s head timeout.
@@ -87,7 +87,11 @@ impl RetryableStrategy for NeverSent {
 pub fn failure_code(fault: &reqwest_middleware::Error) -> &'static str {
     match fault {
         reqwest_middleware::Error::Reqwest(fault) => transport_code(fault),
-        reqwest_middleware::Error::Middleware(_) => "connect",
+        // The retries wrap whatever they gave up on.
+        reqwest_middleware::Error::Middleware(fault) => match fault.downcast_ref() {
+            Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) => failure_code(err),
+            None => "connect",
+        },
     }
 }
 
@@ -144,4 +148,28 @@ pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Byte
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_keeps_its_word_through_the_retries() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent_url = format!("http://{}", silent.local_addr().unwrap());
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed_url = format!("http://{}", closed.local_addr().unwrap());
+        drop(closed);
+
+        for (url, timeout, code) in [
+            (closed_url, Duration::from_secs(10), "connection_refused"),
+            (silent_url, Duration::from_millis(100), "timeout"),
+        ] {
+            let fault = internal(timeout).get(&url).send().await.unwrap_err();
+            assert_eq!(failure_code(&fault), code, "{fault:?}");
+        }
+    }
 }

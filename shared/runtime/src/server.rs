@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,8 +14,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -27,6 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// From the opening of a connection, or the end of the last answer, to the end of the next request's head.
     pub head_timeout: Duration,
+    /// A caller who takes no byte of its answer for so long is cut off.
+    pub write_timeout: Duration,
     /// All header lines together, in bytes.
     pub max_head_bytes: usize,
     pub max_connections: usize,
@@ -39,6 +46,7 @@ impl Limits {
     /// never closed under a request.
     pub const INTERNAL: Self = Self {
         head_timeout: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(15),
         max_head_bytes: 64 * 1024,
         max_connections: 4096,
         drain: Duration::from_secs(10),
@@ -47,6 +55,7 @@ impl Limits {
     /// For the open port.
     pub const PUBLIC: Self = Self {
         head_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(15),
         max_head_bytes: 16 * 1024,
         max_connections: 16_384,
         drain: Duration::from_secs(10),
@@ -59,11 +68,21 @@ pub struct Peer(pub SocketAddr);
 
 /// Binds, and says where in the log: the supervisor and the tests read the port from that line.
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    allow_open_files();
     let listener = TcpListener::bind(address).await.map_err(|fault| {
         io::Error::new(fault.kind(), format!("listening on {address}: {fault}"))
     })?;
     tracing::info!(target: LISTENING, address = %listener.local_addr()?, "listening");
     Ok(listener)
+}
+
+/// As many as the process may have: the usual soft limit, 1,024, is below [`Limits::max_connections`].
+fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(fault) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%fault, "raising the limit of open files");
+    }
 }
 
 /// Serves until the token is cancelled, then finishes what is in flight, within the drain's bound.
@@ -100,6 +119,11 @@ pub async fn serve(
         if let Err(fault) = stream.set_nodelay(true) {
             tracing::debug!(%fault, "setting TCP_NODELAY");
         }
+        let stream = ImpatientStream {
+            stream,
+            timeout: limits.write_timeout,
+            waiting: None,
+        };
         let service = router
             .clone()
             .map_request(move |mut request: Request<Incoming>| {
@@ -130,16 +154,84 @@ pub async fn serve(
     Ok(())
 }
 
+/// A stream whose write fails when it has been pending for the timeout.
+struct ImpatientStream {
+    stream: TcpStream,
+    timeout: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl ImpatientStream {
+    fn poll_in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let written = write(Pin::new(&mut self.stream), cx);
+        if written.is_ready() {
+            self.waiting = None;
+            return written;
+        }
+        let timeout = self.timeout;
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(waiting.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for ImpatientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_in_time(cx, |stream, cx| stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    // A TCP stream has nothing to flush: only writes wait for the caller.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for ImpatientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
 
     use super::*;
 
     const QUICK: Limits = Limits {
         head_timeout: Duration::from_millis(200),
+        write_timeout: Duration::from_millis(200),
         max_head_bytes: 16 * 1024,
         max_connections: 8,
         drain: Duration::from_secs(5),
@@ -205,6 +297,40 @@ mod tests {
                 "{answer}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_never_reads_makes_way() {
+        let large = bytes::Bytes::from(vec![0; 64 << 20]);
+        let router = Router::new()
+            .route("/large", get(async move || large))
+            .route("/", get(async || "handled"));
+        let limits = Limits {
+            max_connections: 1,
+            ..QUICK
+        };
+        let (address, _shutdown, _server) = start(router, limits).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+        silent.write_all(request).await.unwrap();
+
+        let mut next = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        next.write_all(request).await.unwrap();
+
+        assert!(read_to_close(&mut next).await.ends_with("handled"));
+    }
+
+    #[tokio::test]
+    async fn as_many_files_may_be_open_as_the_system_lets_the_process_have() {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum.map(|maximum| maximum - 1);
+        setrlimit(Resource::Nofile, limit).unwrap();
+
+        bind("127.0.0.1:0").await.unwrap();
+
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
     }
 
     #[tokio::test]

@@ -61,11 +61,12 @@ pub struct Count {
 
 impl Upstream {
     pub fn new(name: &'static str, urls: &List) -> Self {
-        let replica = |url: &String| Arc::new(Replica::new(without_slash(url)));
+        let places: Vec<_> = urls.0.iter().map(|url| Place::of(url)).collect();
+        let replicas = places.iter().flat_map(Place::as_written);
         Self {
             name,
-            places: urls.0.iter().map(|url| Place::of(url)).collect(),
-            replicas: RwLock::new(urls.0.iter().map(replica).collect()),
+            replicas: RwLock::new(replicas.map(Replica::new).map(Arc::new).collect()),
+            places,
             looked_at: Mutex::new(None),
         }
     }
@@ -115,31 +116,34 @@ impl Upstream {
         let client = http_client::single_try(PROBE_TIMEOUT);
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known: Vec<_> = self.places.iter().map(Place::as_written).collect();
         let watching = async {
             loop {
                 rounds.tick().await;
-                self.look(&client).await;
+                self.look(&client, &mut known).await;
             }
         };
         shutdown.run_until_cancelled(watching).await;
     }
 
-    async fn look(&self, client: &ClientWithMiddleware) {
-        tokio::join!(self.find(), self.probe(client));
+    async fn look(&self, client: &ClientWithMiddleware, known: &mut [Vec<String>]) {
+        tokio::join!(self.find(known), self.probe(client));
         *self
             .looked_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Takes the addresses the names have now. A replica that stays keeps its state.
-    async fn find(&self) {
-        let found = join_all(self.places.iter().map(Place::base_urls)).await;
-        // A name that cannot be looked up says nothing about the replicas it had.
-        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
-            return;
-        };
-        let mut found = found.concat();
+    /// Takes the addresses the names have now; `known` are those of each place. A replica that stays keeps its state.
+    async fn find(&self, known: &mut [Vec<String>]) {
+        let answers = join_all(self.places.iter().map(Place::base_urls)).await;
+        for (known, answer) in known.iter_mut().zip(answers) {
+            // A name that cannot be looked up says nothing about the replicas it had.
+            if let Some(found) = answer {
+                *known = found;
+            }
+        }
+        let mut found = known.concat();
         found.sort_unstable();
         found.dedup();
         let mut replicas = self
@@ -192,6 +196,14 @@ impl Place {
                 _ => None,
             });
         named.unwrap_or_else(|| Self::Fixed(without_slash(url)))
+    }
+
+    /// What stands for the place until its name was looked up.
+    fn as_written(&self) -> Vec<String> {
+        vec![match self {
+            Self::Fixed(base_url) => base_url.clone(),
+            Self::Named { host, port } => format!("http://{host}:{port}"),
+        }]
     }
 
     /// `None` if the name could not be looked up.
@@ -394,6 +406,36 @@ mod tests {
             () = upstream.watch(CancellationToken::new()) => unreachable!("never cancelled"),
             found = tokio::time::timeout(Duration::from_secs(5), by_address) => assert!(found.is_ok()),
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_looked_up_holds_back_no_other() {
+        let service = Service::start("127.0.0.1:0").await;
+        let port = service.address.port();
+        let upstream = upstream(&[
+            "http://nowhere.invalid:1",
+            &format!("http://localhost:{port}"),
+        ]);
+
+        let found = async {
+            while upstream.pick_living().unwrap().url("") != service.url() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = upstream.watch(CancellationToken::new()) => unreachable!("never cancelled"),
+            found = tokio::time::timeout(Duration::from_secs(5), found) => assert!(found.is_ok()),
+        }
+
+        let known = upstream
+            .read()
+            .iter()
+            .map(|replica| replica.base_url.clone())
+            .collect::<Vec<_>>();
+        assert!(
+            known.contains(&"http://nowhere.invalid:1".to_owned()),
+            "{known:?}"
+        );
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@
 pub const CORRELATION_ID: &str = "x-correlation-id";
 /// Headers that only Signalpost's own services may set begin so; the gateway drops them from callers.
 pub const INTERNAL_PREFIX: &str = "x-signalpost-";
+/// The one client whose rows the caller may see, set by the gateway; absent for a caller who may see all.
+pub const CLIENT: &str = "x-signalpost-client";
 pub const STRIPE_SIGNATURE: &str = "stripe-signature";
 /// The event's id, the same on every attempt: what a receiver dedupes by.
 pub const WEBHOOK_ID: &str = "webhook-id";
