@@ -42,6 +42,11 @@ impl Filler {
         }
     }
 
+    /// The time is over: the page ends before the next row.
+    pub fn stop(&mut self) {
+        self.scans_left = 0;
+    }
+
     /// Looks at the next row. Only a further match ends a full page, so that the last page has no next.
     pub fn offer(&mut self, position: u64, matches: bool) -> Verdict {
         if self.scans_left == 0 {

@@ -143,7 +143,7 @@ impl Storage for Sqlite {
     }
 
     async fn events(&self, query: EventsQuery) -> Result<Page, Error> {
-        let read = move |connection: &_| reader::events(connection, &query);
+        let read = move |connection: &_| reader::events(connection, &query, reader::SCAN_TIME);
         self.readers.read(read).await
     }
 

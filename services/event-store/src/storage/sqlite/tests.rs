@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use schema::{Kind, Severity, Source, delivery};
 
 use super::super::conformance::{after, ids, metrics, newest, noticed, outcome, paging, payment};
 use super::*;
-use crate::domain::query::Filter;
+use crate::domain::query::{Filter, Needle};
 
 struct Place {
     directory: tempfile::TempDir,
@@ -115,6 +116,7 @@ async fn the_feed_and_the_status_do_not_wait_behind_queries() {
         })
     };
 
+    // One more than there are readers for queries.
     let told = async {
         let slice = store.feed(after(None)).await.unwrap();
         let status = store.status().await.unwrap();
@@ -126,6 +128,33 @@ async fn the_feed_and_the_status_do_not_wait_behind_queries() {
     let (.., told) = tokio::join!(slow_query(), slow_query(), slow_query(), told);
 
     assert_eq!(told, (1, 1));
+}
+
+#[tokio::test]
+async fn a_scan_that_takes_too_long_ends_early_and_goes_on_where_it_was() {
+    let place = Place::new();
+    let store = place.open("a.db");
+    let drafts = (0..600).map(|n| payment(&format!("evt_{n}")));
+    store.insert(drafts.collect()).await.unwrap();
+    let connection = Connection::open(place.path("a.db")).unwrap();
+    let mut query = newest(50);
+    query.filter.text = Some(Needle::new("evt_7"));
+
+    let (mut found, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = reader::events(&connection, &query, Duration::ZERO).unwrap();
+        found.extend(ids(&page.records));
+        pages += 1;
+        query.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(pages, 3);
+    assert_eq!(found.len(), 11);
+    let all_at_once = reader::events(&connection, &query, Duration::from_secs(60)).unwrap();
+    assert_eq!(ids(&all_at_once.records), found);
 }
 
 #[tokio::test]
