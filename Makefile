@@ -53,6 +53,7 @@ test-compose: ## the same scenarios against containers of their own (needs Docke
 check: ## format, lints, docs, and dependencies where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package system-tests --test compose -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies were not checked"; fi

@@ -1,6 +1,5 @@
 //! The `signalpost` command, and the supervisor that it shares with the system tests.
 
-pub mod env_file;
 pub mod events;
 pub mod healthcheck;
 pub mod output;

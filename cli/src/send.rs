@@ -42,7 +42,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .secret
         .as_deref()
         .or_else(|| settings.stripe_webhook_secret.expose().next())
-        .context("no secret: set STRIPE_WEBHOOK_SECRET, or run `signalpost up` once, which writes a .env")?;
+        .context("no secret: set STRIPE_WEBHOOK_SECRET, or `make run` once, which writes a .env")?;
     let gateway = arguments.gateway.unwrap_or_else(|| settings.gateway_url());
     let file = std::fs::read(&arguments.file)
         .with_context(|| format!("reading {}", arguments.file.display()))?;

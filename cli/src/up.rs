@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +9,6 @@ use comfy_table::{Table, presets};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::env_file;
 use crate::output::say;
 use crate::settings::Settings;
 use crate::supervisor::{Line, Options, Supervisor};
@@ -22,7 +20,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs until a signal, then stops the services in order. A second signal kills them.
 pub async fn run() -> anyhow::Result<()> {
-    let settings = settings_with_secret()?;
+    let settings = Settings::read()?;
     let mut signals = Signals::listen()?;
     let (lines, received) = mpsc::channel(LINES_WAITING);
     let printed = print_lines(received);
@@ -42,18 +40,6 @@ pub async fn run() -> anyhow::Result<()> {
     drop(supervisor);
     let _printed = tokio::time::timeout(LAST_LINES, printed).await;
     Ok(())
-}
-
-/// The settings; where there is neither a `.env` nor a secret, a `.env` is made first.
-fn settings_with_secret() -> anyhow::Result<Settings> {
-    let settings = Settings::read()?;
-    if settings.stripe_webhook_secret.is_empty()
-        && env_file::write_first(Path::new(".")).context("writing .env")?
-    {
-        say("signalpost: wrote .env with a freshly made STRIPE_WEBHOOK_SECRET");
-        return Ok(Settings::read()?);
-    }
-    Ok(settings)
 }
 
 fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Options> {

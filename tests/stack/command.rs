@@ -1,5 +1,6 @@
 //! The `signalpost` command, from an empty folder to a page.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -43,10 +44,14 @@ async fn gateway_url(up: &mut Child) -> String {
 }
 
 #[tokio::test]
-async fn up_makes_a_secret_runs_everything_and_stops_it() {
+async fn from_a_fresh_env_file_up_runs_everything_and_stops_it() {
     let folder = tempfile::tempdir().unwrap();
-    let example = repository::root().join(".env.example");
-    std::fs::copy(example, folder.path().join(".env.example")).unwrap();
+    std::fs::create_dir(folder.path().join("scripts")).unwrap();
+    for file in [".env.example", "scripts/env-file"] {
+        std::fs::copy(repository::root().join(file), folder.path().join(file)).unwrap();
+    }
+    let script = folder.path().join("scripts/env-file");
+    let written = Command::new(script).output().await.unwrap();
     let payload = repository::root().join("fixtures/stripe/payout_failed.json");
     let payload = payload.to_str().unwrap();
 
@@ -88,11 +93,12 @@ async fn up_makes_a_secret_runs_everything_and_stops_it() {
         .unwrap()
         .unwrap();
 
-    assert!(
-        std::fs::read_to_string(folder.path().join(".env"))
-            .unwrap()
-            .contains("=whsec_")
-    );
+    assert!(written.status.success());
+    let env_file = folder.path().join(".env");
+    let mode = std::fs::metadata(&env_file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let secret = std::fs::read_to_string(&env_file).unwrap();
+    assert!(secret.contains("\nSTRIPE_WEBHOOK_SECRET=whsec_"));
     assert_eq!(
         String::from_utf8_lossy(&sent.stdout),
         "200 OK\n{\"received\":true}\n"
