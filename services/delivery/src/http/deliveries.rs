@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::delivery::{DeliveryId, Position};
 use crate::domain::endpoint::ONCALL;
 use crate::error::Error;
-use crate::storage::{Attempt, Filter, LANE, Storage, Stored};
+use crate::storage::{Attempt, Filter, LANE, Storage, Summary};
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
@@ -28,9 +28,9 @@ pub(super) struct Asked {
     cursor: Option<Position>,
 }
 
-/// A page, newest first.
+/// A page, newest first; it may end before its limit.
 #[derive(Serialize)]
-pub(super) struct Page {
+pub(super) struct PageView {
     deliveries: Vec<DeliveryView>,
     /// Asks for the next page; null on the last one.
     next_cursor: Option<String>,
@@ -79,7 +79,7 @@ pub(super) struct AttemptView {
 pub(super) async fn list(
     State(storage): State<Arc<dyn Storage>>,
     Query(asked): Query<Asked>,
-) -> Result<Json<Page>, Problem> {
+) -> Result<Json<PageView>, Problem> {
     let limit = asked.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Code::InvalidQuery.because(format!("limit is 1 to {LIMIT_MAX}")));
@@ -88,16 +88,16 @@ pub(super) async fn list(
         event_id: asked.event_id,
         status: asked.status,
         before: asked.cursor,
-        // One more than asked tells whether there is a next page.
-        limit: limit + 1,
+        limit,
     };
-    let mut found = storage.deliveries(LANE, filter).await.map_err(refuse)?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more);
-    Ok(Json(Page {
-        next_cursor: next.map(|last| last.position.to_string()),
-        deliveries: found.into_iter().map(DeliveryView::from).collect(),
+    let page = storage.deliveries(LANE, filter).await.map_err(refuse)?;
+    Ok(Json(PageView {
+        next_cursor: page.next.map(|next| next.to_string()),
+        deliveries: page
+            .deliveries
+            .into_iter()
+            .map(DeliveryView::from)
+            .collect(),
     }))
 }
 
@@ -107,13 +107,13 @@ pub(super) async fn one(
 ) -> Result<Json<DeliveryWithAttempts>, Problem> {
     let unknown = || Code::NotFound.because("no such delivery");
     let id = DeliveryId::parse(&delivery_id).ok_or_else(unknown)?;
-    let (stored, attempts) = storage
+    let (summary, attempts) = storage
         .delivery(id)
         .await
         .map_err(refuse)?
         .ok_or_else(unknown)?;
     Ok(Json(DeliveryWithAttempts {
-        delivery: stored.into(),
+        delivery: summary.into(),
         attempts: attempts.into_iter().map(AttemptView::from).collect(),
     }))
 }
@@ -125,21 +125,21 @@ fn refuse(fault: Error) -> Problem {
         .retry_after(1)
 }
 
-impl From<Stored> for DeliveryView {
-    fn from(stored: Stored) -> Self {
-        let Stored { life, event, .. } = stored;
+impl From<Summary> for DeliveryView {
+    fn from(summary: Summary) -> Self {
+        let life = summary.life;
         Self {
-            delivery_id: stored.delivery_id.to_string(),
-            event_id: event.event_id,
-            revision: event.revision,
+            delivery_id: summary.delivery_id.to_string(),
+            event_id: summary.event_id,
+            revision: summary.revision,
             client_id: ONCALL,
-            endpoint_id: stored.endpoint_id,
+            endpoint_id: summary.endpoint_id,
             status: life.state.status(),
             reason: life.state.reason(),
             attempts_finished: life.finished,
             interrupted: life.interrupted,
-            correlation_id: event.correlation_id,
-            created_at: stored.created_at,
+            correlation_id: summary.correlation_id,
+            created_at: summary.created_at,
             next_attempt_at: life.due_at,
         }
     }

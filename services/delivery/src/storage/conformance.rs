@@ -38,6 +38,7 @@ conformance! {
     outcomes_come_in_commit_order_until_they_are_reported,
     what_event_store_has_forgotten_is_reported_again,
     lists_are_newest_first_and_filtered,
+    a_list_that_finds_little_ends_early_and_goes_on,
     a_delivery_tells_its_attempts,
     retention_takes_what_is_old_ended_and_reported,
     a_retired_delivery_leaves_nothing_behind,
@@ -423,8 +424,8 @@ async fn lists_are_newest_first_and_filtered(storage: &dyn Storage) {
     let second = live(storage, epoch, "evt_2", exhausted).await;
     let third = insert(storage, epoch, &["evt_3"]).await[0];
     let list = async |filter: Filter| -> Vec<Position> {
-        let found = storage.deliveries(LANE, filter).await.unwrap();
-        found.iter().map(|stored| stored.position).collect()
+        let page = storage.deliveries(LANE, filter).await.unwrap();
+        page.deliveries.iter().map(|found| found.position).collect()
     };
     let all = Filter {
         limit: 10,
@@ -457,6 +458,31 @@ async fn lists_are_newest_first_and_filtered(storage: &dyn Storage) {
         ..all
     };
     assert_eq!(list(older).await, [second]);
+}
+
+async fn a_list_that_finds_little_ends_early_and_goes_on(storage: &dyn Storage) {
+    let epoch = own(storage).await;
+    let first = live(storage, epoch, "evt_1", State::Delivered).await;
+    let others = (0..SCAN_MAX).map(|n| pending(&format!("evt_other_{n}")));
+    let intake = page(epoch, others.collect());
+    storage.intake(intake).await.unwrap();
+    let delivered = Filter {
+        status: Some(Status::Delivered),
+        limit: 10,
+        ..Filter::default()
+    };
+
+    let early = storage.deliveries(LANE, delivered.clone()).await.unwrap();
+    let rest = Filter {
+        before: early.next,
+        ..delivered
+    };
+    let rest = storage.deliveries(LANE, rest).await.unwrap();
+
+    assert_eq!(early.deliveries, []);
+    assert!(early.next.is_some());
+    assert_eq!(rest.deliveries[0].position, first);
+    assert_eq!((rest.deliveries.len(), rest.next), (1, None));
 }
 
 async fn a_delivery_tells_its_attempts(storage: &dyn Storage) {

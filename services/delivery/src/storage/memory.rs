@@ -1,6 +1,7 @@
 //! `memory:`: everything is gone with the process. Bounded: the oldest ended deliveries leave first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use schema::EventId;
 use schema::delivery::{DeliveryState, Outcome};
 
 use super::{
-    Attempt, Condition, Epoch, Filter, Finish, Intake, NewDelivery, RETIRE_SLICE, Retired, SLICE,
-    Start, Storage, Stored, Waiting, next_epoch,
+    Attempt, Condition, Epoch, Filler, Filter, Finish, Intake, NewDelivery, Page, RETIRE_SLICE,
+    Retired, SLICE, Start, Storage, Stored, Summary, Waiting, next_epoch,
 };
 use crate::domain::delivery::{DeliveryId, Lane, Position};
 use crate::error::Error;
@@ -42,6 +43,22 @@ struct Row {
     attempts: Vec<Attempt>,
     ended_at: Option<Timestamp>,
     last_outcome: Position,
+}
+
+impl Row {
+    fn summary(&self) -> Summary {
+        let Stored { event, .. } = &self.stored;
+        Summary {
+            position: self.stored.position,
+            delivery_id: self.stored.delivery_id,
+            endpoint_id: Arc::clone(&self.stored.endpoint_id),
+            life: self.stored.life.clone(),
+            created_at: self.stored.created_at,
+            event_id: event.event_id.clone(),
+            revision: event.revision,
+            correlation_id: event.correlation_id.clone(),
+        }
+    }
 }
 
 impl Memory {
@@ -344,7 +361,7 @@ impl Storage for Memory {
         Ok(self.on(lane, |rows| rows.retire(after, before)))
     }
 
-    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Vec<Stored>, Error> {
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Page, Error> {
         let before = filter.before.unwrap_or(Position::MAX);
         let wanted = |stored: &Stored| {
             filter
@@ -356,21 +373,22 @@ impl Storage for Memory {
                     .is_none_or(|id| id == stored.event.event_id.as_str())
         };
         Ok(self.on(lane, |rows| {
-            rows.deliveries
-                .range(..before)
-                .rev()
-                .map(|(_, row)| &row.stored)
-                .filter(|stored| wanted(stored))
-                .take(filter.limit)
-                .cloned()
-                .collect()
+            let mut filler = Filler::new(filter.limit);
+            for (position, row) in rows.deliveries.range(..before).rev() {
+                let summary = || Ok::<_, Infallible>(row.summary());
+                let Ok(offered) = filler.offer(*position, wanted(&row.stored), summary);
+                if offered.is_break() {
+                    break;
+                }
+            }
+            filler.page
         }))
     }
 
-    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Stored, Vec<Attempt>)>, Error> {
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Attempt>)>, Error> {
         Ok(self.on(id.lane, |rows| {
             let row = rows.deliveries.get(rows.ids.get(&id)?)?;
-            Some((row.stored.clone(), row.attempts.clone()))
+            Some((row.summary(), row.attempts.clone()))
         }))
     }
 

@@ -3,6 +3,7 @@
 //! Every write is one commit, durable on return where the backend is. Keys begin with a lane, so that the same rows fit
 //! one file and a cluster.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Histogram;
 use schema::delivery::{Outcome, Status};
+use schema::{CorrelationId, EventId};
 
 use crate::domain::delivery::{Carried, DeliveryId, Lane, Position};
 use crate::domain::transition::Life;
@@ -28,6 +30,9 @@ pub const SLICE: usize = 256;
 
 /// Deliveries that one slice of retention looks at; each is about four rows.
 pub const RETIRE_SLICE: usize = 64;
+
+/// Deliveries that one page of a list looks at; with fewer found it ends early.
+pub const SCAN_MAX: usize = 4_096;
 
 /// The one lane of a store that one process owns.
 pub const LANE: Lane = 0;
@@ -144,6 +149,19 @@ pub struct Stored {
     pub event: Carried,
 }
 
+/// A delivery as its list tells it: without what it carries, which may be half a MiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub position: Position,
+    pub delivery_id: DeliveryId,
+    pub endpoint_id: Arc<str>,
+    pub life: Life,
+    pub created_at: Timestamp,
+    pub event_id: EventId,
+    pub revision: u32,
+    pub correlation_id: CorrelationId,
+}
+
 /// One attempt on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -163,6 +181,53 @@ pub struct Filter {
     /// Only those at smaller positions.
     pub before: Option<Position>,
     pub limit: usize,
+}
+
+/// A page of a list, newest first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    pub deliveries: Vec<Summary>,
+    /// What the next page is before; none when nothing is left.
+    pub next: Option<Position>,
+}
+
+/// Fills a page; a backend offers it every row that may match, newest first.
+struct Filler {
+    page: Page,
+    limit: usize,
+    looked_at: usize,
+    last: Option<Position>,
+}
+
+impl Filler {
+    fn new(limit: usize) -> Self {
+        Self {
+            page: Page::default(),
+            limit,
+            looked_at: 0,
+            last: None,
+        }
+    }
+
+    /// Breaks where the page ends. Only a further match ends a full page, so that the last page has no next.
+    fn offer<E>(
+        &mut self,
+        position: Position,
+        matches: bool,
+        summary: impl FnOnce() -> Result<Summary, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        let full = matches && self.page.deliveries.len() == self.limit;
+        if full || self.looked_at == SCAN_MAX {
+            self.page.next = self.last;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.looked_at += 1;
+        self.last = Some(position);
+        if matches {
+            self.page.deliveries.push(summary()?);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 /// What one slice of retention did.
@@ -222,9 +287,10 @@ pub trait Storage: Send + Sync {
         before: Timestamp,
     ) -> Result<Retired, Error>;
 
-    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Vec<Stored>, Error>;
+    /// Looks at [`SCAN_MAX`] deliveries at most.
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Page, Error>;
 
-    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Stored, Vec<Attempt>)>, Error>;
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Attempt>)>, Error>;
 
     fn condition(&self) -> Condition;
 }

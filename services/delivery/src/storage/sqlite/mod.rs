@@ -13,9 +13,11 @@ use runtime::group_commit::{GroupCommit, Refusal};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 use schema::delivery::Outcome;
+use tokio::sync::Semaphore;
 
 use super::{
-    Attempt, Condition, Epoch, Filter, Finish, Intake, Retired, Start, Storage, Stored, Waiting,
+    Attempt, Condition, Epoch, Filter, Finish, Intake, Page, Retired, Start, Storage, Stored,
+    Summary, Waiting,
 };
 use crate::domain::delivery::{DeliveryId, Lane, Position};
 use crate::error::Error;
@@ -36,6 +38,8 @@ const QUEUE_MAX: usize = 65_536;
 /// Small, so that a checkpoint on the writer never takes long.
 const AUTOCHECKPOINT_PAGES: u32 = 200;
 const BUSY: Duration = Duration::from_secs(5);
+/// How long a read waits for those before it.
+const TURN: Duration = Duration::from_secs(5);
 
 const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
 
@@ -46,9 +50,9 @@ pub struct Sqlite {
     // Fields drop in this order: the writer ends before the lock is given up.
     writer: GroupCommit<Writer>,
     /// The worker's reads.
-    reader: Arc<Mutex<Connection>>,
+    reader: Reader,
     /// Callers' queries, so that a long one holds up no delivery.
-    queries: Arc<Mutex<Connection>>,
+    queries: Reader,
     fault: Arc<Mutex<Option<String>>>,
     _lock: File,
 }
@@ -69,8 +73,8 @@ impl Sqlite {
         let backend = Writer::new(connection, commit_seconds, Arc::clone(&fault));
         Ok(Self {
             writer: GroupCommit::start("delivery-writer", backend, QUEUE_MAX)?,
-            reader: read_only(path)?,
-            queries: read_only(path)?,
+            reader: Reader::open(path)?,
+            queries: Reader::open(path)?,
             fault,
             _lock: lock,
         })
@@ -150,25 +154,40 @@ fn check_made_with(connection: &Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_only(path: &Path) -> anyhow::Result<Arc<Mutex<Connection>>> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    Ok(Arc::new(Mutex::new(connection)))
+/// A connection that reads, for one at a time.
+struct Reader {
+    connection: Arc<Mutex<Connection>>,
+    turn: Arc<Semaphore>,
 }
 
-/// Runs a read on a thread where it may block.
-async fn read<T: Send + 'static>(
-    connection: &Arc<Mutex<Connection>>,
-    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, Error> {
-    let connection = Arc::clone(connection);
-    let answer = tokio::task::spawn_blocking(move || {
-        query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
-    });
-    match answer.await {
-        Ok(rows) => rows.map_err(|fault| writer::judge(&fault)),
-        Err(fault) => Err(Error::Passing(format!("a read did not end: {fault}"))),
+impl Reader {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            turn: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Runs a read on a thread where it may block; those that wait for their turn hold none.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&self.turn).acquire_owned()).await;
+        let turn = turn.map_err(|_| Error::Passing("too many reads are waiting".to_owned()))?;
+        let connection = Arc::clone(&self.connection);
+        let answer = tokio::task::spawn_blocking(move || {
+            // A caller that gives up does not end the read: the turn is over when it is.
+            let _turn = turn;
+            query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        match answer.await {
+            Ok(rows) => rows.map_err(|fault| writer::judge(&fault)),
+            Err(fault) => Err(Error::Passing(format!("a read did not end: {fault}"))),
+        }
     }
 }
 
@@ -183,10 +202,8 @@ impl Storage for Sqlite {
     }
 
     async fn cursor(&self, lane: Lane) -> Result<Option<String>, Error> {
-        read(&self.reader, move |connection| {
-            read::cursor(connection, lane)
-        })
-        .await
+        let read = move |connection: &_| read::cursor(connection, lane);
+        self.reader.read(read).await
     }
 
     async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error> {
@@ -209,24 +226,18 @@ impl Storage for Sqlite {
         after: Position,
         limit: usize,
     ) -> Result<Vec<Waiting>, Error> {
-        read(&self.reader, move |connection| {
-            read::waiting(connection, lane, after, limit)
-        })
-        .await
+        let read = move |connection: &_| read::waiting(connection, lane, after, limit);
+        self.reader.read(read).await
     }
 
     async fn load(&self, lane: Lane, positions: Vec<Position>) -> Result<Vec<Stored>, Error> {
-        read(&self.reader, move |connection| {
-            read::load(connection, lane, &positions)
-        })
-        .await
+        let read = move |connection: &_| read::load(connection, lane, &positions);
+        self.reader.read(read).await
     }
 
     async fn unreported(&self, lane: Lane) -> Result<Vec<Outcome>, Error> {
-        read(&self.reader, move |connection| {
-            read::unreported(connection, lane)
-        })
-        .await
+        let read = move |connection: &_| read::unreported(connection, lane);
+        self.reader.read(read).await
     }
 
     async fn reported(&self, lane: Lane, upto: Position) -> Result<(), Error> {
@@ -247,18 +258,14 @@ impl Storage for Sqlite {
         self.submit(write).await?.retired()
     }
 
-    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Vec<Stored>, Error> {
-        read(&self.queries, move |connection| {
-            read::deliveries(connection, lane, &filter)
-        })
-        .await
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Page, Error> {
+        let read = move |connection: &_| read::deliveries(connection, lane, &filter);
+        self.queries.read(read).await
     }
 
-    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Stored, Vec<Attempt>)>, Error> {
-        read(&self.queries, move |connection| {
-            read::delivery(connection, id)
-        })
-        .await
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Attempt>)>, Error> {
+        let read = move |connection: &_| read::delivery(connection, id);
+        self.queries.read(read).await
     }
 
     fn condition(&self) -> Condition {

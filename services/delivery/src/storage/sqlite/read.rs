@@ -4,9 +4,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Result, params, params_from_iter};
 use schema::delivery::{DeliveryState, Outcome, Status};
 
-use super::rows::{self, JOINED, STORED};
+use super::rows::{self, JOINED, STORED, SUMMARY};
 use crate::domain::delivery::{DeliveryId, Lane, Position};
-use crate::storage::{Attempt, Filter, SLICE, Stored, Waiting};
+use crate::storage::{Attempt, Filler, Filter, Page, SLICE, Stored, Summary, Waiting};
 
 pub(super) const FEED_CURSOR: &str = "feed";
 
@@ -97,54 +97,56 @@ pub(super) fn unreported(connection: &Connection, lane: Lane) -> Result<Vec<Outc
     rows.collect()
 }
 
-pub(super) fn deliveries(
-    connection: &Connection,
-    lane: Lane,
-    filter: &Filter,
-) -> Result<Vec<Stored>> {
-    let mut conditions = vec!["d.lane = ?"];
-    let mut values = vec![Value::from(i64::from(lane))];
+pub(super) fn deliveries(connection: &Connection, lane: Lane, filter: &Filter) -> Result<Page> {
+    let before = filter.before.and_then(|before| i64::try_from(before).ok());
+    let mut conditions = vec!["d.lane = ?", "d.position < ?"];
+    let mut values = vec![
+        Value::from(i64::from(lane)),
+        Value::from(before.unwrap_or(i64::MAX)),
+    ];
     if let Some(event_id) = &filter.event_id {
-        conditions.push(
-            "d.position IN (SELECT delivery FROM known WHERE lane = d.lane AND event_id = ?)",
-        );
+        conditions
+            .push("d.position IN (SELECT delivery FROM known WHERE lane = ? AND event_id = ?)");
+        values.push(Value::from(i64::from(lane)));
         values.push(Value::from(event_id.clone()));
+    } else if let Some(status) = filter.status.filter(|status| *status != Status::Delivered) {
+        // Its condition is repeated, so that the partial index applies.
+        conditions.push("d.status <> 'delivered' AND d.status = ?");
+        values.push(Value::from(status.as_str().to_owned()));
     }
-    match filter.status {
-        None => {}
-        Some(Status::Delivered) => conditions.push("d.status = 'delivered'"),
-        Some(status) => {
-            // Its condition is repeated, so that the partial index applies.
-            conditions.push("d.status <> 'delivered' AND d.status = ?");
-            values.push(Value::from(status.as_str().to_owned()));
-        }
-    }
-    if let Some(before) = filter.before {
-        conditions.push("d.position < ?");
-        values.push(Value::from(i64::try_from(before).unwrap_or(i64::MAX)));
-    }
-    values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
     let sql = format!(
-        "SELECT {STORED} FROM {JOINED} WHERE {} ORDER BY d.position DESC LIMIT ?",
+        "SELECT {SUMMARY} FROM {JOINED} WHERE {} ORDER BY d.position DESC",
         conditions.join(" AND ")
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), |row| rows::stored(row, lane))?;
-    rows.collect()
+    let mut rows = statement.query(params_from_iter(values))?;
+
+    let mut filler = Filler::new(filter.limit);
+    while let Some(row) = rows.next()? {
+        let matches = match filter.status {
+            Some(status) => rows::status(row)? == status,
+            None => true,
+        };
+        let offered = filler.offer(row.get(0)?, matches, || rows::summary(row, lane))?;
+        if offered.is_break() {
+            break;
+        }
+    }
+    Ok(filler.page)
 }
 
 pub(super) fn delivery(
     connection: &Connection,
     id: DeliveryId,
-) -> Result<Option<(Stored, Vec<Attempt>)>> {
-    let sql = format!("SELECT {STORED} FROM {JOINED} WHERE d.lane = ? AND d.delivery_id = ?");
-    let stored = connection
+) -> Result<Option<(Summary, Vec<Attempt>)>> {
+    let sql = format!("SELECT {SUMMARY} FROM {JOINED} WHERE d.lane = ? AND d.delivery_id = ?");
+    let summary = connection
         .prepare_cached(&sql)?
         .query_row(params![id.lane, id.uuid.as_bytes()], |row| {
-            rows::stored(row, id.lane)
+            rows::summary(row, id.lane)
         })
         .optional()?;
-    let Some(stored) = stored else {
+    let Some(summary) = summary else {
         return Ok(None);
     };
     let mut statement = connection.prepare_cached(
@@ -152,7 +154,7 @@ pub(super) fn delivery(
          FROM attempts WHERE lane = ? AND delivery = ? ORDER BY number",
     )?;
     let attempts = statement
-        .query_map(params![id.lane, stored.position], rows::attempt)?
+        .query_map(params![id.lane, summary.position], rows::attempt)?
         .collect::<Result<_>>()?;
-    Ok(Some((stored, attempts)))
+    Ok(Some((summary, attempts)))
 }

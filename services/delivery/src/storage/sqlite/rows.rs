@@ -4,17 +4,26 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Error, Result, Row};
+use schema::delivery::Status;
 use schema::{CorrelationId, EventId};
 use uuid::Uuid;
 
 use crate::domain::delivery::{Carried, DeliveryId, Lane};
 use crate::domain::transition::{Life, OpenAttempt, State};
-use crate::storage::{Attempt, Ended, Stored};
+use crate::storage::{Attempt, Ended, Stored, Summary};
 
-/// The columns that [`stored`] reads, of a delivery `d` and its event `e`.
-pub(super) const STORED: &str = "d.position, d.delivery_id, d.endpoint_id, d.status, d.reason, d.started, d.finished, \
-     d.interrupted, d.interrupted_in_a_row, d.due_at, d.open_epoch, d.open_alone, d.created_at, \
-     e.event_id, e.revision, e.correlation_id, e.stored_at, e.payload";
+/// The columns that [`summary`] reads, of a delivery `d` and its event `e`.
+macro_rules! summary_columns {
+    () => {
+        "d.position, d.delivery_id, d.endpoint_id, d.status, d.reason, d.started, d.finished, \
+         d.interrupted, d.interrupted_in_a_row, d.due_at, d.open_epoch, d.open_alone, d.created_at, \
+         e.event_id, e.revision, e.correlation_id"
+    };
+}
+
+pub(super) const SUMMARY: &str = summary_columns!();
+/// The columns that [`stored`] reads.
+pub(super) const STORED: &str = concat!(summary_columns!(), ", e.stored_at, e.payload");
 
 pub(super) const JOINED: &str =
     "deliveries d JOIN events e ON e.lane = d.lane AND e.position = d.event";
@@ -43,7 +52,12 @@ pub(super) fn unreadable(
     Error::FromSqlConversionFailure(column, Type::Null, why.into())
 }
 
-pub(super) fn stored(row: &Row<'_>, lane: Lane) -> Result<Stored> {
+pub(super) fn status(row: &Row<'_>) -> Result<Status> {
+    let status: String = row.get(3)?;
+    Status::parse(&status).ok_or_else(|| unreadable(3, status))
+}
+
+pub(super) fn summary(row: &Row<'_>, lane: Lane) -> Result<Summary> {
     let status: String = row.get(3)?;
     let reason: Option<String> = row.get(4)?;
     let state = State::parse(&status, reason.as_deref())
@@ -61,8 +75,7 @@ pub(super) fn stored(row: &Row<'_>, lane: Lane) -> Result<Stored> {
         due_at: maybe_at(row, 9)?,
         open,
     };
-    let payload: Vec<u8> = row.get(17)?;
-    Ok(Stored {
+    Ok(Summary {
         position: row.get(0)?,
         delivery_id: DeliveryId {
             lane,
@@ -71,10 +84,25 @@ pub(super) fn stored(row: &Row<'_>, lane: Lane) -> Result<Stored> {
         endpoint_id: row.get::<_, String>(2)?.into(),
         life,
         created_at: at(row, 12)?,
+        event_id: event_id(row, 13)?,
+        revision: row.get(14)?,
+        correlation_id: correlation_id(row, 15)?,
+    })
+}
+
+pub(super) fn stored(row: &Row<'_>, lane: Lane) -> Result<Stored> {
+    let summary = summary(row, lane)?;
+    let payload: Vec<u8> = row.get(17)?;
+    Ok(Stored {
+        position: summary.position,
+        delivery_id: summary.delivery_id,
+        endpoint_id: summary.endpoint_id,
+        life: summary.life,
+        created_at: summary.created_at,
         event: Carried {
-            event_id: event_id(row, 13)?,
-            revision: row.get(14)?,
-            correlation_id: correlation_id(row, 15)?,
+            event_id: summary.event_id,
+            revision: summary.revision,
+            correlation_id: summary.correlation_id,
             stored_at: at(row, 16)?,
             payload: Bytes::from(payload),
         },

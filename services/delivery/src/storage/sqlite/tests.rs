@@ -156,3 +156,38 @@ fn after_a_failed_fsync_nothing_more_is_written() {
     };
     assert_eq!(commit(&mut writer, write).err(), Some(broken));
 }
+
+#[test]
+fn queries_that_wait_hold_up_no_read_of_the_worker() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_time()
+        .build()
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(sqlite_in(directory.path()));
+    let slow = Arc::clone(&store.queries.connection);
+
+    let long_query = slow.lock().unwrap();
+    let queries: Vec<_> = (0..8)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            runtime.spawn(async move { store.deliveries(LANE, Filter::default()).await })
+        })
+        .collect();
+    let loaded = runtime.block_on(async {
+        while store.queries.turn.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let load = store.load(LANE, vec![1]);
+        tokio::time::timeout(Duration::from_secs(2), load).await
+    });
+    drop(long_query);
+
+    assert_eq!(loaded, Ok(Ok(vec![])));
+    for query in queries {
+        let listed = runtime.block_on(query).unwrap();
+        assert_eq!(listed, Ok(Page::default()));
+    }
+}

@@ -4,19 +4,20 @@ use jiff::SignedDuration;
 use schema::delivery::Status;
 
 use crate::error::Error;
-use crate::storage::{Attempt, Filter, LANE, Stored};
+use crate::storage::{Attempt, Filter, LANE, Summary};
 use world::{Reply, World, payload};
 
 mod world;
 
 /// The one delivery of an event, with its attempts.
-async fn look(world: &World, event_id: &str) -> (Stored, Vec<Attempt>) {
+async fn look(world: &World, event_id: &str) -> (Summary, Vec<Attempt>) {
     let filter = Filter {
         event_id: Some(event_id.to_owned()),
         limit: 10,
         ..Filter::default()
     };
     let found = world.storage.deliveries(LANE, filter).await.unwrap();
+    let found = found.deliveries;
     assert_eq!(found.len(), 1, "{event_id} has one delivery");
     let id = found[0].delivery_id;
     world.storage.delivery(id).await.unwrap().unwrap()
@@ -139,7 +140,7 @@ async fn a_hanging_destination_holds_its_slots_and_nothing_else() {
         ..Filter::default()
     };
     let taken_in = world.storage.deliveries(LANE, all).await.unwrap();
-    assert_eq!(taken_in.len(), 300, "the feed is read on");
+    assert_eq!(taken_in.deliveries.len(), 300, "the feed is read on");
 
     world.always(Reply::Status(202));
     world
