@@ -21,7 +21,8 @@ pub struct Config {
     /// Requests a second for each key, or for each address without one; as many may come at once. `GATEWAY_RATE_PER_S`,
     /// default 0: no limit.
     pub gateway_rate_per_s: u32,
-    /// Keys that callers show, `key` or `key:client`, comma-separated. `GATEWAY_API_KEYS`, default none: open.
+    /// Keys that callers show, comma-separated: `key`, or `key:client` for one that opens this client's rows below
+    /// `/webhooks/` and nothing else. `GATEWAY_API_KEYS`, default none: open.
     pub gateway_api_keys: Secrets,
     /// Base URLs of stripe-ingester, comma-separated; a name stands for all its addresses. `STRIPE_INGESTER_URL`,
     /// default `http://127.0.0.1:3001`.

@@ -22,10 +22,19 @@ const OVERRUN_READ: usize = 1 << 20;
 
 /// Reads a body of at most `limit` bytes.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    read_body_into_room(body, limit, |_| Ok(())).await
+}
+
+/// As [`read_body`]; asks for room for each piece, so many bytes long, before it is kept.
+pub async fn read_body_into_room(
+    body: Body,
+    limit: usize,
+    take_room: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    tokio::time::timeout(BODY_TIMEOUT, read_frames(body, limit))
+    tokio::time::timeout(BODY_TIMEOUT, read_frames(body, limit, take_room))
         .await
         .map_err(|_| {
             Code::RequestTimeout.because(format!(
@@ -35,7 +44,11 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
         })?
 }
 
-async fn read_frames(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn read_frames(
+    mut body: Body,
+    limit: usize,
+    mut take_room: impl FnMut(usize) -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let too_large = || {
         Code::TooLarge.because(format!(
             "the body is longer than the {limit} bytes that are taken"
@@ -60,12 +73,15 @@ async fn read_frames(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
         }
         if length > limit {
             (first, kept) = (Bytes::new(), BytesMut::new());
-        } else if first.is_empty() && kept.is_empty() {
+            continue;
+        }
+        take_room(data.len())?;
+        if first.is_empty() && kept.is_empty() {
             // Most bodies are one frame, and need no copy.
             first = data;
         } else {
+            // Grows with what came: a declared length is no reason to hold memory.
             if kept.is_empty() {
-                kept.reserve(declared.max(first.len() + data.len()));
                 kept.extend_from_slice(&std::mem::take(&mut first));
             }
             kept.extend_from_slice(&data);

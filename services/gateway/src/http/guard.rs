@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use runtime::config::Secrets;
@@ -22,6 +23,16 @@ use crate::domain::keys::{Caller, KeyFault, Keys};
 
 /// Paths that need no key: Stripe signs its requests, and a container's healthcheck has none.
 const KEYLESS: [&str; 2] = [names::INGEST_STRIPE, names::HEALTHZ];
+
+/// What servers write for a caller who left before the answer; nobody receives it.
+const CANCELLED: u16 = 499;
+
+/// All that a key bound to a client opens, beside [`names::HEALTHZ`].
+const BOUND: &str = "/webhooks/";
+
+/// In the extensions of a request whose caller may see one client's rows only.
+#[derive(Clone, Debug)]
+pub struct BoundTo(pub HeaderValue);
 
 /// Who may call, and how often.
 pub struct Guard {
@@ -48,14 +59,23 @@ impl Guard {
         self.rate.as_ref()
     }
 
-    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
+    /// Tells the client the caller is bound to, if it is.
+    fn admit(&self, head: &Parts) -> Result<Option<BoundTo>, Refusal> {
         framing::check(head).map_err(Refusal::closing)?;
         let caller = self.caller(&head.headers);
         self.take_share(head, caller)?;
-        if self.keys.are_needed() && caller.is_none() && !KEYLESS.contains(&head.uri.path()) {
+        let path = head.uri.path();
+        if self.keys.are_needed() && caller.is_none() && !KEYLESS.contains(&path) {
             return Err(Refusal::unauthorized());
         }
-        Ok(())
+        let Some(client) = caller.and_then(|caller| caller.client.as_deref()) else {
+            return Ok(None);
+        };
+        if !path.starts_with(BOUND) && path != names::HEALTHZ {
+            return Err(Refusal::not_found());
+        }
+        let client = HeaderValue::from_str(client).map_err(|_| Refusal::not_found())?;
+        Ok(Some(BoundTo(client)))
     }
 
     fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
@@ -90,6 +110,13 @@ impl Refusal {
         }
     }
 
+    fn not_found() -> Self {
+        Self {
+            problem: Code::NotFound.because("no such path"),
+            beside: None,
+        }
+    }
+
     fn unauthorized() -> Self {
         Self {
             problem: Code::Unauthorized.because("send Authorization: Bearer with a valid key"),
@@ -117,26 +144,66 @@ impl IntoResponse for Refusal {
 
 /// Admits a request, or refuses it, and tells the answer in one line. A problem has its line from [`runtime::base`].
 pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (head, body) = request.into_parts();
-    if let Err(refusal) = guard.admit(&head) {
-        return refusal.into_response();
+    let (mut head, body) = request.into_parts();
+    match guard.admit(&head) {
+        Ok(None) => {}
+        Ok(Some(bound)) => {
+            head.extensions.insert(bound);
+        }
+        Err(refusal) => return refusal.into_response(),
     }
-    let method = head.method.clone();
-    let route = head.extensions.get::<MatchedPath>().cloned();
-    let correlation_id = head.extensions.get::<CorrelationId>().cloned();
+    let line = AccessLine::begin(&head);
 
     let response = next.run(Request::from_parts(head, body)).await;
 
-    if response.extensions().get::<Problem>().is_none() {
+    line.end(&response);
+    response
+}
+
+/// The line of one request. Dropped before its end, it tells that the caller left.
+struct AccessLine {
+    started: Instant,
+    method: Method,
+    route: Option<MatchedPath>,
+    correlation_id: Option<CorrelationId>,
+    ended: bool,
+}
+
+impl AccessLine {
+    fn begin(head: &Parts) -> Self {
+        Self {
+            started: Instant::now(),
+            method: head.method.clone(),
+            route: head.extensions.get().cloned(),
+            correlation_id: head.extensions.get().cloned(),
+            ended: false,
+        }
+    }
+
+    fn end(mut self, response: &Response) {
+        self.ended = true;
+        if response.extensions().get::<Problem>().is_none() {
+            self.tell(response.status().as_u16(), "request answered");
+        }
+    }
+
+    fn tell(&self, status: u16, message: &'static str) {
         tracing::info!(
-            correlation_id = correlation_id.as_ref().map(CorrelationId::as_str),
-            method = method.as_str(),
-            route = route.as_ref().map_or("unmatched", MatchedPath::as_str),
-            status = response.status().as_u16(),
-            duration_ms = started.elapsed().as_micros() as f64 / 1000.0,
-            "request answered"
+            correlation_id = self.correlation_id.as_ref().map(CorrelationId::as_str),
+            method = self.method.as_str(),
+            route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str),
+            status,
+            duration_ms = self.started.elapsed().as_micros() as f64 / 1000.0,
+            message
         );
     }
-    response
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        // A panic has its line from the base.
+        if !self.ended && !std::thread::panicking() {
+            self.tell(CANCELLED, "request cancelled");
+        }
+    }
 }

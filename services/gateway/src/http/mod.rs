@@ -20,9 +20,8 @@ use crate::upstreams::Service;
 use proxy::Proxy;
 
 /// The largest body of an ordinary request, in bytes.
-const BODY_MAX: u32 = 256 * 1024;
-const SUMMARIZE_BODY_MAX: u32 = 64 * 1024;
-const BATCH_BODY_MAX: u32 = 16 * 1024 * 1024;
+const BODY_MAX: usize = 256 * 1024;
+const SUMMARIZE_BODY_MAX: usize = 64 * 1024;
 
 const GET: MethodFilter = MethodFilter::GET;
 const POST: MethodFilter = MethodFilter::POST;
@@ -40,7 +39,7 @@ pub struct Route {
     pub methods: MethodFilter,
     pub service: Service,
     /// Of methods that have a body, in bytes.
-    pub body_max: u32,
+    pub body_max: usize,
     /// From the choice of a replica to the end of its answer.
     pub timeout: Duration,
 }
@@ -78,11 +77,6 @@ pub const ROUTES: &[Route] = &[
     Route {
         body_max: SUMMARIZE_BODY_MAX,
         ..route(names::SUMMARIZE, POST, Service::Summarizer)
-    },
-    Route {
-        body_max: BATCH_BODY_MAX,
-        timeout: Duration::from_secs(30),
-        ..route("/webhooks/events/batch", POST, Service::Delivery)
     },
     route("/webhooks/{*rest}", ANY, Service::Delivery),
 ];

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -21,7 +21,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::Route;
-use crate::upstreams::Upstreams;
+use super::guard::BoundTo;
+use crate::upstreams::{Service, Upstreams};
 
 /// What a service gets of the caller's headers. Everything else stays here: hop-by-hop and framing headers, keys, and
 /// whatever begins `x-signalpost-`.
@@ -43,15 +44,17 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
 
 /// Seconds after which a caller may find a living replica.
 const RETRY_AFTER_S: u64 = 2;
-/// Bodies of requests in flight, all together, in bytes.
-const BODIES_MAX: usize = 256 << 20;
+/// Bodies of requests in flight, all together, in bytes; Stripe's events have as much for themselves.
+const BODIES_MAX: usize = 128 << 20;
 
 /// Passes requests on to the replicas.
 pub struct Proxy {
     client: ClientWithMiddleware,
     upstreams: Arc<Upstreams>,
-    /// A permit is a byte of a body.
+    /// A permit is a byte of a body that has come.
     room: Semaphore,
+    /// Of its own, so that no other caller holds up Stripe's events, nor one of those without a key the others.
+    stripe_room: Semaphore,
 }
 
 /// A request for a service, before a replica is chosen.
@@ -69,6 +72,7 @@ impl Proxy {
             client: http_client::single_try(Duration::from_secs(60)),
             upstreams,
             room: Semaphore::new(BODIES_MAX),
+            stripe_room: Semaphore::new(BODIES_MAX),
         }
     }
 
@@ -79,23 +83,13 @@ impl Proxy {
         } else {
             0
         };
-        let _room = self.room_for(request.body(), limit)?;
-        let outgoing = Outgoing::read(request, limit).await?;
+        let room = match route.service {
+            Service::StripeIngester => &self.stripe_room,
+            _ => &self.room,
+        };
+        let (outgoing, _held) = Outgoing::read(request, limit, room).await?;
         let upstream = self.upstreams.of(route.service);
         self.send(upstream, &outgoing, route.timeout).await
-    }
-
-    /// Keeps room for what the body says it is, or else for the most it may be.
-    fn room_for(&self, body: &Body, limit: u32) -> Result<SemaphorePermit<'_>, Problem> {
-        let declared = body.size_hint().exact();
-        let length = declared.and_then(|length| u32::try_from(length).ok());
-        self.room
-            .try_acquire_many(length.unwrap_or(limit).min(limit))
-            .map_err(|_| {
-                Code::Unavailable
-                    .because("too many bodies are being read at once")
-                    .retry_after(RETRY_AFTER_S)
-            })
     }
 
     async fn send(
@@ -129,10 +123,24 @@ impl Proxy {
 }
 
 impl Outgoing {
-    async fn read(request: Request, limit: u32) -> Result<Self, Problem> {
+    /// The room that the body takes is held by the permit.
+    async fn read(
+        request: Request,
+        limit: usize,
+        room: &Semaphore,
+    ) -> Result<(Self, Option<SemaphorePermit<'_>>), Problem> {
         let (parts, body) = request.into_parts();
-        let body = extract::read_body(body, limit as usize).await?;
-        let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 1);
+        let mut held: Option<SemaphorePermit<'_>> = None;
+        let take_room = |length| {
+            let more = take(room, length)?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            Ok(())
+        };
+        let body = extract::read_body_into_room(body, limit, take_room).await?;
+        let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 2);
         for name in &REQUEST_HEADERS {
             if let Some(value) = parts.headers.get(name) {
                 headers.insert(name, value.clone());
@@ -144,12 +152,16 @@ impl Outgoing {
             .and_then(|id| HeaderValue::from_str(id.as_str()).ok())
             .ok_or_else(|| Code::Internal.because("the request has no correlation id"))?;
         headers.insert(names::CORRELATION_ID, correlation_id);
-        Ok(Self {
+        if let Some(BoundTo(client)) = parts.extensions.get() {
+            headers.insert(names::CLIENT, client.clone());
+        }
+        let outgoing = Self {
             method: parts.method,
             uri: parts.uri,
             headers,
             body,
-        })
+        };
+        Ok((outgoing, held))
     }
 
     /// The request as it goes to one replica.
@@ -168,6 +180,17 @@ impl Outgoing {
         *request.timeout_mut() = Some(timeout);
         Ok(request)
     }
+}
+
+fn take(room: &Semaphore, length: usize) -> Result<SemaphorePermit<'_>, Problem> {
+    let permits = u32::try_from(length).ok();
+    permits
+        .and_then(|permits| room.try_acquire_many(permits).ok())
+        .ok_or_else(|| {
+            Code::Unavailable
+                .because("too many bodies are being read at once")
+                .retry_after(RETRY_AFTER_S)
+        })
 }
 
 fn has_body(method: &Method) -> bool {

@@ -5,7 +5,9 @@ use http::StatusCode;
 use runtime::config::Secrets;
 use runtime::server::Peer;
 
-use crate::support::{Fake, all_at, ask, assert_problem, get, router};
+use tokio::net::TcpListener;
+
+use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router};
 
 #[tokio::test]
 async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
@@ -30,7 +32,17 @@ async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
         ("GET", "/events", "Bearer all,one", 401),
         ("GET", "/events", "Basic all", 401),
         ("GET", "/events", "Bearer all", 200),
-        ("GET", "/events", "bearer one", 200),
+        ("GET", "/events", "bearer all", 200),
+        ("GET", "/webhooks/deliveries", "Bearer one", 200),
+        ("GET", "/healthz", "Bearer one", 200),
+        ("GET", "/events", "Bearer one", 404),
+        ("GET", "/readyz", "Bearer one", 404),
+        ("GET", "/metrics", "Bearer one", 404),
+        ("GET", "/metrics/delivery", "Bearer one", 404),
+        ("GET", "/openapi.json", "Bearer one", 404),
+        ("POST", "/ingest/stripe", "Bearer one", 404),
+        ("POST", "/ai/summarize", "Bearer one", 404),
+        ("GET", "/webhooks", "Bearer one", 404),
         ("GET", "/readyz", "Bearer all", 200),
         ("GET", "/nowhere", "Bearer all", 404),
     ] {
@@ -44,8 +56,56 @@ async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
         if status == 401 {
             assert_eq!(response.headers()["www-authenticate"], "Bearer");
             assert_problem(response, 401, "unauthorized").await;
+        } else if status == 404 {
+            assert_problem(response, 404, "not_found").await;
         }
     }
+}
+
+#[tokio::test]
+async fn delivery_is_told_the_client_of_a_bound_key_and_of_no_other() {
+    let fake = Fake::start().await;
+    let router = router(Config {
+        gateway_api_keys: Secrets::of(&["all", "one:acme"]),
+        ..all_at(&[&fake.url()])
+    });
+
+    for (key, told) in [("one", Some("acme")), ("all", None)] {
+        let request = Request::get("/webhooks/deliveries")
+            .header("authorization", format!("Bearer {key}"))
+            .header("x-signalpost-client", "other");
+        let response = ask(&router, request, Body::empty()).await;
+
+        assert_eq!(response.status(), StatusCode::OK);
+        let seen = fake.take_one();
+        let client = seen.headers.get("x-signalpost-client");
+        assert_eq!(client.map(|client| client.to_str().unwrap()), told);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_before_the_answer_has_a_line_too() {
+    let lines = Lines::collected();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let router = router(all_at(&[&format!(
+        "http://{}",
+        silent.local_addr().unwrap()
+    )]));
+
+    let request = Request::get("/events").header("x-correlation-id", "left-early");
+    let leaving = ask(&router, request, Body::empty());
+    tokio::select! {
+        _ = leaving => unreachable!("nobody answers"),
+        accepted = silent.accept() => drop(accepted.unwrap()),
+    }
+
+    let told = lines.text();
+    let line = told.lines().find(|line| line.contains("left-early"));
+    let line = line.unwrap_or_else(|| panic!("no line in {told}"));
+    assert!(
+        line.contains("request cancelled") && line.contains("499"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use futures_util::{future, stream};
-use http::StatusCode;
+use futures_util::{StreamExt as _, future, stream};
+use http::{Method, StatusCode};
 use runtime::http_client;
 use tokio::task::JoinSet;
 
@@ -26,7 +27,6 @@ async fn a_body_is_taken_up_to_its_bound_and_not_beyond() {
         ("POST", "/ai/summarize", 64 * KIB),
         ("POST", "/webhooks/events", 256 * KIB),
         ("PATCH", "/webhooks/endpoints/ep_1", 256 * KIB),
-        ("POST", "/webhooks/events/batch", 16 * KIB * KIB),
         ("GET", "/events", 0),
         ("DELETE", "/destinations/pagerduty", 0),
     ] {
@@ -61,35 +61,81 @@ async fn who_sends_too_much_reads_why() {
     assert!(fake.take_seen().is_empty());
 }
 
+/// Bodies that are being read and never end.
+struct Stalled {
+    reading: JoinSet<()>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Stalled {
+    fn new() -> Self {
+        Self {
+            reading: JoinSet::new(),
+            waiting: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// `count` requests that have sent `piece` and hold their connection.
+    async fn send(&mut self, router: &Router, path: &'static str, piece: &Bytes, count: usize) {
+        let all = self.reading.len() + count;
+        for _ in 0..count {
+            let (router, waiting) = (router.clone(), Arc::clone(&self.waiting));
+            let came = stream::iter([Ok(piece.clone())]);
+            let rest = stream::once(async move {
+                waiting.fetch_add(1, Ordering::SeqCst);
+                future::pending::<io::Result<Bytes>>().await
+            });
+            let body = Body::from_stream(came.chain(rest));
+            self.reading.spawn(async move {
+                ask(&router, Request::post(path), body).await;
+            });
+        }
+        until("all are being read", async || {
+            self.waiting.load(Ordering::SeqCst) == all
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
-async fn bodies_that_never_end_take_no_more_than_their_share_of_memory() {
+async fn bodies_in_flight_hold_no_more_than_their_room_and_leave_stripe_its_own() {
     let fake = Fake::start().await;
     let router = router(all_at(&[&fake.url()]));
-    let batch = || Request::post("/webhooks/events/batch");
-    let being_read = Arc::new(AtomicUsize::new(0));
-    let mut stalled = JoinSet::new();
-    for _ in 0..16 {
-        let (router, being_read) = (router.clone(), Arc::clone(&being_read));
-        let body = stream::once(async move {
-            being_read.fetch_add(1, Ordering::SeqCst);
-            future::pending::<io::Result<Bytes>>().await
-        });
-        stalled.spawn(async move { ask(&router, batch(), Body::from_stream(body)).await });
-    }
-    until("sixteen batches are being read", async || {
-        being_read.load(Ordering::SeqCst) == 16
-    })
-    .await;
+    let (path, whole) = ("/webhooks/events", Bytes::from(vec![b' '; 256 * KIB]));
+    let mut stalled = Stalled::new();
+    stalled.send(&router, path, &whole, 512).await;
 
-    let refused = ask(&router, batch(), Body::from("{}")).await;
+    let refused = ask(&router, Request::post(path), Body::from("{}")).await;
     assert_eq!(refused.headers()["retry-after"], "2");
     assert_problem(refused, 503, "unavailable").await;
-    let bodiless = ask(&router, Request::get("/events"), Body::empty()).await;
-    assert_eq!(bodiless.status(), StatusCode::OK);
-    stalled.abort_all();
+    for request in [Request::get("/events"), Request::post("/ingest/stripe")] {
+        let body = if request.method_ref() == Some(&Method::GET) {
+            ""
+        } else {
+            "{}"
+        };
+        let response = ask(&router, request, Body::from(body)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    stalled.reading.abort_all();
     until("room is back", async || {
-        let response = ask(&router, batch(), Body::from("{}")).await;
+        let response = ask(&router, Request::post(path), Body::from("{}")).await;
         response.status() == StatusCode::OK
     })
     .await;
+}
+
+#[tokio::test]
+async fn bodies_that_have_not_come_take_no_room() {
+    let fake = Fake::start().await;
+    let router = router(all_at(&[&fake.url()]));
+    let mut stalled = Stalled::new();
+    let nothing = Bytes::new();
+
+    for path in ["/ingest/stripe", "/webhooks/events/batch"] {
+        stalled.send(&router, path, &nothing, 1500).await;
+
+        let response = ask(&router, Request::post(path), Body::from("{}")).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+    }
 }

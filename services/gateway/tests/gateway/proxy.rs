@@ -196,7 +196,6 @@ async fn a_wrong_method_is_told_which_are_right() {
         ("DELETE", "/events", "GET,HEAD"),
         ("POST", "/events/evt_1", "GET,HEAD"),
         ("PUT", "/destinations/pagerduty", "GET,HEAD,POST,DELETE"),
-        ("GET", "/webhooks/events/batch", "POST"),
         ("OPTIONS", "/webhooks/deliveries", "GET,HEAD,POST"),
         ("POST", "/healthz", "GET,HEAD"),
         ("TRACE", "/ai/summarize", "POST"),
