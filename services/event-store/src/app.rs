@@ -95,10 +95,12 @@ impl App {
 async fn look(storage: Arc<dyn Storage>) -> Finding {
     match storage.status().await {
         Ok(status) => {
-            let finding = if status.disk_reserve_reached {
-                Finding::degraded("the disk is nearly full: no events are taken")
-            } else {
-                Finding::up()
+            let finding = match status.fault {
+                Some(fault) => Finding::down(format!("the last write failed: {fault}")),
+                None if status.disk_reserve_reached => {
+                    Finding::degraded("the disk is nearly full: no events are taken")
+                }
+                None => Finding::up(),
             };
             finding
                 .with("backend", status.backend)
@@ -121,18 +123,23 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::storage::conformance::payment;
 
-    async fn ready(url: String) -> Value {
+    async fn app(url: String) -> App {
         let config = Config {
             event_store_database_url: url,
             ..Config::default()
         };
-        let app = App::build(config, Clock::system()).await.unwrap();
+        App::build(config, Clock::system()).await.unwrap()
+    }
+
+    async fn ready(app: &App) -> (StatusCode, Value) {
         let request = Request::get("/readyz").body(Body::empty()).unwrap();
         let response = app.router().oneshot(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
+        let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
-        serde_json::from_slice::<Value>(&body).unwrap()["dependencies"]["storage"].clone()
+        let told: Value = serde_json::from_slice(&body).unwrap();
+        (status, told["dependencies"]["storage"].clone())
     }
 
     #[tokio::test]
@@ -140,9 +147,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("new/events.db");
 
-        let memory = ready("memory:".to_owned()).await;
-        let sqlite = ready(format!("sqlite:{}", file.display())).await;
+        let (in_memory, on_disk) = (
+            app("memory:".to_owned()).await,
+            app(format!("sqlite:{}", file.display())).await,
+        );
 
+        let (status, memory) = ready(&in_memory).await;
+        assert_eq!(status, StatusCode::OK);
+        let (status, sqlite) = ready(&on_disk).await;
+        assert_eq!(status, StatusCode::OK);
         assert_eq!(memory["backend"], "memory");
         assert_eq!(memory["durable"], false);
         assert_eq!(sqlite["backend"], "sqlite");
@@ -152,12 +165,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn readiness_says_why_nothing_can_be_written_until_something_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("events.db");
+        let app = app(format!("sqlite:{}", file.display())).await;
+        let disk = rusqlite::Connection::open(&file).unwrap();
+        let insert = async |id: &str| app.hub.storage.insert(vec![payment(id)].into()).await;
+        insert("evt_1").await.unwrap();
+        disk.execute_batch(
+            "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'broken disk'); END",
+        )
+        .unwrap();
+
+        insert("evt_2").await.unwrap_err();
+        let (status, failing) = ready(&app).await;
+        // Seen before: nothing is written, so nothing is proved.
+        insert("evt_1").await.unwrap();
+        let (still, _) = ready(&app).await;
+        disk.execute_batch("DROP TRIGGER broken").unwrap();
+        insert("evt_2").await.unwrap();
+        let (again, up) = ready(&app).await;
+
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(failing["status"], "down");
+        let reason = failing["reason"].as_str().unwrap();
+        assert!(reason.contains("broken disk"), "{reason}");
+        assert_eq!(still, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(again, StatusCode::OK);
+        assert_eq!(up["status"], "up");
+    }
+
+    #[tokio::test]
     async fn a_cancelled_token_ends_the_service() {
-        let config = Config {
-            event_store_database_url: "memory:".to_owned(),
-            ..Config::default()
-        };
-        let app = App::build(config, Clock::system()).await.unwrap();
+        let app = app("memory:".to_owned()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shutdown = CancellationToken::new();
         shutdown.cancel();

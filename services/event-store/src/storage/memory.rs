@@ -244,6 +244,7 @@ impl Storage for Memory {
             head: self.lock().head,
             bytes: None,
             disk_reserve_reached: false,
+            fault: None,
         })
     }
 

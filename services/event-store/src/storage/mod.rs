@@ -86,6 +86,8 @@ pub struct Status {
     pub bytes: Option<u64>,
     /// Whether intake is stopped for want of disk.
     pub disk_reserve_reached: bool,
+    /// Why the last commit failed; none once a later one has written something.
+    pub fault: Option<Error>,
 }
 
 /// Keeps events, their notices and what became of them.

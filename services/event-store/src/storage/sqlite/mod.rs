@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime::clock::Clock;
 use runtime::group_commit::GroupCommit;
+use rusqlite::Connection;
 use schema::EventId;
 use schema::delivery::Outcome;
 use schema::intake::Resolution;
@@ -51,7 +52,8 @@ pub struct Sqlite {
     clock: Clock,
     run: Arc<str>,
     heads: watch::Sender<Heads>,
-    failure: watch::Sender<Option<Error>>,
+    /// Why the last commit failed. A [`Error::Fatal`] stays.
+    fault: watch::Sender<Option<Error>>,
     reserve: DiskReserve,
     _lock: File,
 }
@@ -78,13 +80,13 @@ impl Sqlite {
             all: opened.progress.head,
             routed: 0,
         });
-        let failure = watch::Sender::new(None);
+        let fault = watch::Sender::new(None);
         let writer = Writer {
             connection: opened.connection,
             progress: opened.progress,
             metrics,
             heads: heads.clone(),
-            failure: failure.clone(),
+            fault: fault.clone(),
             wal: open::beside(path, "-wal"),
         };
         Ok(Self {
@@ -94,7 +96,7 @@ impl Sqlite {
             clock,
             run: opened.run.into(),
             heads,
-            failure,
+            fault,
             reserve: DiskReserve::new(opened.directory, reserve_bytes),
             _lock: opened.lock,
         })
@@ -107,17 +109,25 @@ impl Sqlite {
         } else {
             self.writer.submit(write).await
         };
-        answered.map_err(|refusal| {
-            let error = Error::from(refusal);
-            if matches!(error, Error::Fatal(_)) {
-                self.failure.send_if_modified(|failure| {
-                    let first = failure.is_none();
-                    failure.get_or_insert(error.clone());
-                    first
-                });
-            }
-            error
-        })
+        let answered = answered.map_err(Error::from);
+        self.stop_if_fatal(answered)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        readers: &Readers,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let answer = readers.read(read).await;
+        self.stop_if_fatal(answer)
+    }
+
+    /// Passes the answer on, and a reason to stop to those who watch for it.
+    fn stop_if_fatal<T>(&self, answer: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error @ Error::Fatal(_)) = &answer {
+            remember(&self.fault, error);
+        }
+        answer
     }
 }
 
@@ -144,18 +154,21 @@ impl Storage for Sqlite {
 
     async fn events(&self, query: EventsQuery) -> Result<Page, Error> {
         let read = move |connection: &_| reader::events(connection, &query, reader::SCAN_TIME);
-        self.readers.read(read).await
+        self.read(&self.readers, read).await
     }
 
     async fn event(&self, event_id: EventId) -> Result<Option<History>, Error> {
         let read = move |connection: &_| reader::event(connection, &event_id);
-        self.readers.read(read).await
+        self.read(&self.readers, read).await
     }
 
     async fn feed(&self, query: FeedQuery) -> Result<FeedSlice, FeedError> {
         let run = Arc::clone(&self.run);
-        let read = move |connection: &_| reader::feed(connection, &run, &query);
-        self.feed_readers.read(read).await
+        let read = move |connection: &_| match reader::feed(connection, &run, &query) {
+            Err(FeedError::Store(fault)) => Err(fault),
+            told => Ok(told),
+        };
+        self.read(&self.feed_readers, read).await?
     }
 
     fn heads(&self) -> watch::Receiver<Heads> {
@@ -169,26 +182,39 @@ impl Storage for Sqlite {
     }
 
     async fn status(&self) -> Result<Status, Error> {
-        let bytes = self
-            .feed_readers
-            .read(|connection| reader::file_bytes(connection).map_err(classify));
+        let bytes = self.read(&self.feed_readers, |connection| {
+            reader::file_bytes(connection).map_err(classify)
+        });
         Ok(Status {
             backend: "sqlite",
             durable: true,
             bytes: Some(bytes.await?),
             head: self.heads.borrow().all,
             disk_reserve_reached: self.reserve.reached(),
+            fault: self.fault.borrow().clone(),
         })
     }
 
     async fn failed(&self) -> Error {
-        let mut failure = self.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
+        let mut fault = self.fault.subscribe();
+        let fatal = |fault: &Option<Error>| matches!(fault, Some(Error::Fatal(_)));
+        match fault.wait_for(fatal).await {
             Ok(reason) => reason.clone(),
             Err(_) => None,
         }
         .unwrap_or_else(|| Error::Fatal("the store was closed".to_owned()))
     }
+}
+
+/// Keeps why a commit failed; what is fatal stays.
+fn remember(fault: &watch::Sender<Option<Error>>, error: &Error) {
+    fault.send_if_modified(|last| {
+        let stays = matches!(last, Some(Error::Fatal(_)));
+        if !stays {
+            *last = Some(error.clone());
+        }
+        !stays
+    });
 }
 
 /// What SQLite's error means for the caller and the process.
@@ -204,6 +230,11 @@ fn classify(fault: rusqlite::Error) -> Error {
             extended_code: ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC,
             ..
         }) => Error::Fatal(format!("an fsync failed: {fault}")),
+        // Writing on would make it worse, and every answer would be a guess: a backup is needed.
+        Some(ffi::Error {
+            code: ffi::ErrorCode::DatabaseCorrupt | ffi::ErrorCode::NotADatabase,
+            ..
+        }) => Error::Fatal(format!("the file is damaged: {fault}")),
         _ => Error::Failed(fault.to_string()),
     }
 }

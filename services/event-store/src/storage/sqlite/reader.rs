@@ -48,14 +48,10 @@ impl Readers {
     }
 
     /// Runs the read on a thread that may block, within one snapshot.
-    pub(super) async fn read<T, E>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| Error::Overloaded)?;
         let idle = Arc::clone(&self.idle);
@@ -396,7 +392,7 @@ mod tests {
         let abandoned = tokio::spawn({
             let readers = Arc::clone(&readers);
             async move {
-                let read = move |_: &Connection| -> Result<(), Error> {
+                let read = move |_: &Connection| {
                     begun.send(()).unwrap();
                     held.recv().unwrap();
                     Ok(())
@@ -411,7 +407,7 @@ mod tests {
 
         assert_eq!(readers.turns.available_permits(), 0);
         let_go.send(()).unwrap();
-        let next = readers.read(|_: &Connection| Ok::<_, Error>("next")).await;
+        let next = readers.read(|_| Ok("next")).await;
         assert_eq!(next, Ok("next"));
         assert_eq!(readers.idle.lock().unwrap().len(), 1);
     }

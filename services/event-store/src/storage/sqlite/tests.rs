@@ -110,7 +110,7 @@ async fn the_feed_and_the_status_do_not_wait_behind_queries() {
     let held = Arc::new(Mutex::new(held));
     let slow_query = || {
         let held = Arc::clone(&held);
-        store.readers.read(move |_| -> Result<(), Error> {
+        store.readers.read(move |_| {
             held.lock().unwrap().recv().unwrap();
             Ok(())
         })
@@ -200,7 +200,7 @@ async fn a_full_disk_refuses_the_write_and_recovers_by_itself() {
         progress: opened.progress,
         metrics: metrics(),
         heads: watch::Sender::default(),
-        failure: watch::Sender::default(),
+        fault: watch::Sender::default(),
         wal: open::beside(&path, "-wal"),
     };
     let insert = |id: String| Write::Insert {
@@ -238,7 +238,7 @@ async fn after_a_failed_fsync_nothing_is_written_and_the_reason_is_told() {
     let fault = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     let failure = classify(rusqlite::Error::SqliteFailure(fault, None));
 
-    store.failure.send_replace(Some(failure.clone()));
+    store.fault.send_replace(Some(failure.clone()));
 
     assert!(matches!(failure, Error::Fatal(_)), "{failure}");
     assert_eq!(store.failed().await, failure);
@@ -248,6 +248,21 @@ async fn after_a_failed_fsync_nothing_is_written_and_the_reason_is_told() {
     assert_eq!(ids(&records), ["evt_1"]);
 }
 
+#[tokio::test]
+async fn a_read_that_finds_the_file_damaged_is_a_reason_to_stop() {
+    let place = Place::new();
+    let store = place.open("a.db");
+    let damaged = || {
+        let fault = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        classify(rusqlite::Error::SqliteFailure(fault, None))
+    };
+
+    let read = store.read(&store.readers, move |_| Err::<(), _>(damaged()));
+
+    assert_eq!(read.await, Err(damaged()));
+    assert_eq!(store.failed().await, damaged());
+}
+
 #[test]
 fn what_an_error_means_by_table() {
     use rusqlite::ffi;
@@ -255,7 +270,11 @@ fn what_an_error_means_by_table() {
         (ffi::SQLITE_FULL, false, true),
         (ffi::SQLITE_IOERR_FSYNC, true, false),
         (ffi::SQLITE_IOERR_DIR_FSYNC, true, false),
+        (ffi::SQLITE_CORRUPT, true, false),
+        (ffi::SQLITE_CORRUPT_INDEX, true, false),
+        (ffi::SQLITE_NOTADB, true, false),
         (ffi::SQLITE_IOERR_WRITE, false, false),
+        (ffi::SQLITE_READONLY, false, false),
         (ffi::SQLITE_BUSY, false, false),
     ] {
         let fault = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);

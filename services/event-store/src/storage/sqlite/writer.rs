@@ -14,7 +14,7 @@ use schema::intake::Resolution;
 use tokio::sync::watch;
 
 use super::super::{Heads, Inserted, LANE, stored_at};
-use super::{classify, from_sql, reader, sql, to_sql};
+use super::{classify, from_sql, reader, remember, sql, to_sql};
 use crate::domain::outcome;
 use crate::domain::record::Draft;
 use crate::domain::retention::{self, Forgotten, Stay, may_leave};
@@ -90,8 +90,8 @@ pub(super) struct Writer {
     pub(super) progress: Progress,
     pub(super) metrics: CommitMetrics,
     pub(super) heads: watch::Sender<Heads>,
-    /// Set once, by a failure after which nothing is known of what is on disk.
-    pub(super) failure: watch::Sender<Option<Error>>,
+    /// Why the last commit failed; after a fatal one nothing is known of what is on disk, and nothing is written any more.
+    pub(super) fault: watch::Sender<Option<Error>>,
     pub(super) wal: PathBuf,
 }
 
@@ -101,8 +101,8 @@ impl Commit for Writer {
     type Error = Error;
 
     fn commit(&mut self, writes: &[Write]) -> Result<Vec<Answer>, Error> {
-        if let Some(failure) = self.failure.borrow().clone() {
-            return Err(failure);
+        if let Some(fatal @ Error::Fatal(_)) = self.fault.borrow().clone() {
+            return Err(fatal);
         }
         let started = Instant::now();
         let before = Progress {
@@ -149,6 +149,16 @@ impl Writer {
         self.metrics.commits.inc();
         self.metrics.rows.inc_by(rows);
         self.metrics.head.set(to_sql(head));
+        // A commit that changed nothing has not touched the disk, and proves nothing.
+        if rows > 0 {
+            self.fault.send_if_modified(|fault| {
+                let over = matches!(fault, Some(error) if !matches!(error, Error::Fatal(_)));
+                if over {
+                    *fault = None;
+                }
+                over
+            });
+        }
         if let Ok(wal) = std::fs::metadata(&self.wal) {
             self.metrics.wal_bytes.set(to_sql(wal.len()));
         }
@@ -161,9 +171,7 @@ impl Writer {
             error = Error::Fatal(format!("a transaction could not be rolled back: {error}"));
         }
         tracing::error!(fault = %error, "a transaction failed");
-        if matches!(error, Error::Fatal(_)) {
-            self.failure.send_replace(Some(error.clone()));
-        }
+        remember(&self.fault, &error);
         error
     }
 }
