@@ -47,13 +47,13 @@ test: ## unit, conformance and stack tests
 
 .PHONY: test-compose
 test-compose: ## the same scenarios against containers of their own (needs Docker and Rust)
-	scripts/with-stack cargo test --package system-tests --test compose
+	scripts/with-stack cargo test --workspace --test compose
 
 .PHONY: check
 check: ## format, lints, docs, and dependencies where cargo-deny is installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package system-tests --test compose -- -D warnings
+	cargo clippy --workspace --test compose -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies were not checked"; fi
@@ -66,7 +66,7 @@ fix: ## format, and let clippy mend what it can
 .PHONY: bench
 bench: ## measure on this machine; prints a table of ratios
 	$(BUILD) --release
-	cargo bench --package system-tests --bench hub
+	cargo bench --workspace --bench hub
 
 .PHONY: scale-demo
 scale-demo: ## 1, 2, 3 replicas under load, one killed (needs Docker and Rust)
