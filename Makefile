@@ -70,4 +70,5 @@ bench: ## measure on this machine; prints a table of ratios
 
 .PHONY: scale-demo
 scale-demo: ## 1, 2, 3 replicas under load, one killed (needs Docker and Rust)
-	scripts/with-stack cargo run --package system-tests --bin scale_demo
+	cargo build --workspace --bins
+	scripts/with-stack $(BUILT)/scale_demo
