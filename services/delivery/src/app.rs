@@ -137,8 +137,11 @@ async fn stop_others<T>(shutdown: &CancellationToken, part: impl Future<Output =
 fn look_at_storage(storage: &dyn Storage) -> Finding {
     let condition = storage.condition();
     let finding = match condition.fault {
-        None => Finding::up(),
         Some(fault) => Finding::down(fault),
+        None if condition.disk_reserve_reached => {
+            Finding::degraded("the disk is nearly full: the feed is not read on")
+        }
+        None => Finding::up(),
     };
     finding
         .with("backend", condition.backend)

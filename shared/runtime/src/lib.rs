@@ -4,6 +4,7 @@
 pub mod base;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod extract;
 pub mod group_commit;
 pub mod health;

@@ -109,7 +109,11 @@ async fn stored(storage: &dyn Storage, position: Position) -> Stored {
     found.pop().unwrap()
 }
 
-async fn start(storage: &dyn Storage, epoch: Epoch, position: Position) -> Result<(), Error> {
+pub(super) async fn start(
+    storage: &dyn Storage,
+    epoch: Epoch,
+    position: Position,
+) -> Result<(), Error> {
     let before = stored(storage, position).await.life;
     let life = Life {
         started: before.started + 1,
@@ -128,7 +132,7 @@ async fn start(storage: &dyn Storage, epoch: Epoch, position: Position) -> Resul
     storage.start(start).await
 }
 
-fn ended(state: State, epoch: Epoch, position: Position, now: Timestamp) -> Finish {
+pub(super) fn ended(state: State, epoch: Epoch, position: Position, now: Timestamp) -> Finish {
     let terminal = state.is_terminal();
     Finish {
         lane: LANE,
@@ -155,7 +159,7 @@ fn ended(state: State, epoch: Epoch, position: Position, now: Timestamp) -> Fini
     }
 }
 
-async fn report_all(storage: &dyn Storage) {
+pub(super) async fn report_all(storage: &dyn Storage) {
     while let Some(last) = storage.unreported(LANE).await.unwrap().last() {
         storage.reported(LANE, last.position).await.unwrap();
     }

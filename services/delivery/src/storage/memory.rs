@@ -397,6 +397,7 @@ impl Storage for Memory {
             backend: "memory",
             durable: false,
             fault: None,
+            disk_reserve_reached: false,
         }
     }
 }

@@ -245,6 +245,8 @@ pub struct Condition {
     pub durable: bool,
     /// Why the last commit failed, while none has worked since.
     pub fault: Option<String>,
+    /// Whether intake is stopped for want of disk.
+    pub disk_reserve_reached: bool,
 }
 
 #[async_trait]
@@ -255,7 +257,7 @@ pub trait Storage: Send + Sync {
     /// Where reading the feed goes on.
     async fn cursor(&self, lane: Lane) -> Result<Option<String>, Error>;
 
-    /// Commits a page; answers each delivery's position, or none where it was known.
+    /// Commits a page, unless the disk is nearly full (R6); answers each delivery's position, or none where it was known.
     async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error>;
 
     async fn start(&self, start: Start) -> Result<(), Error>;

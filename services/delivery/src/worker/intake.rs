@@ -99,19 +99,38 @@ impl Worker {
             deliveries: planned.iter().map(|planned| planned.new.clone()).collect(),
             now,
         };
-        let mut backoff = Backoff::up_to(PROMPT);
-        let positions = loop {
-            match self.outside.storage.intake(intake.clone()).await {
-                Ok(positions) => break positions,
-                Err(Error::Passing(_)) => backoff.wait().await,
-                Err(fault) => return self.note_fault(&fault),
-            }
+        let Some(positions) = self.commit(intake).await else {
+            return;
         };
         for (planned, position) in planned.into_iter().zip(positions) {
             match position {
                 Some(position) => self.set_going(planned, position, now),
                 // Known: event-store may have to be told again.
                 None => self.outcomes.notify_one(),
+            }
+        }
+    }
+
+    /// Tries until the store takes the page, or never will, or the process stops.
+    async fn commit(&self, intake: Intake) -> Option<Vec<Option<Position>>> {
+        let mut backoff = Backoff::up_to(PROMPT);
+        let mut told = false;
+        loop {
+            match self.outside.storage.intake(intake.clone()).await {
+                Ok(positions) => return Some(positions),
+                // Its cursor was not moved: the next start reads the page again.
+                Err(Error::Passing(_)) if self.attempts.is_closed() => return None,
+                Err(fault @ Error::Passing(_)) => {
+                    if !told {
+                        tracing::warn!(%fault, "a page of the feed is not taken in, trying again");
+                    }
+                    told = true;
+                    backoff.wait().await;
+                }
+                Err(fault) => {
+                    self.note_fault(&fault);
+                    return None;
+                }
             }
         }
     }

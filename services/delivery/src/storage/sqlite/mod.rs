@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Histogram;
+use runtime::disk::{DiskReserve, RESERVE_BYTES};
 use runtime::group_commit::{GroupCommit, Refusal};
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
@@ -54,19 +55,28 @@ pub struct Sqlite {
     /// Callers' queries, so that a long one holds up no delivery.
     queries: Reader,
     fault: Arc<Mutex<Option<String>>>,
+    reserve: DiskReserve,
     _lock: File,
 }
 
 impl Sqlite {
     /// Opens or makes the store, and its directory. Refuses while another process has it open.
     pub fn open(path: &Path, commit_seconds: Histogram) -> anyhow::Result<Self> {
-        if let Some(directory) = path
+        Self::open_with_reserve(path, commit_seconds, RESERVE_BYTES)
+    }
+
+    /// As [`open`](Self::open), with another reserve of free bytes.
+    pub(crate) fn open_with_reserve(
+        path: &Path,
+        commit_seconds: Histogram,
+        reserve_bytes: u64,
+    ) -> anyhow::Result<Self> {
+        let directory = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            std::fs::create_dir_all(directory)
-                .with_context(|| format!("making the directory {}", directory.display()))?;
-        }
+            .unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("making the directory {}", directory.display()))?;
         let lock = lock(path)?;
         let connection = prepare(path)?;
         let fault = Arc::new(Mutex::new(None));
@@ -76,6 +86,7 @@ impl Sqlite {
             reader: Reader::open(path)?,
             queries: Reader::open(path)?,
             fault,
+            reserve: DiskReserve::new(directory.to_owned(), reserve_bytes),
             _lock: lock,
         })
     }
@@ -207,6 +218,9 @@ impl Storage for Sqlite {
     }
 
     async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error> {
+        if self.reserve.reached() {
+            return Err(Error::Passing("the disk is nearly full".to_owned()));
+        }
         self.submit(Write::Intake(intake)).await?.inserted()
     }
 
@@ -274,6 +288,7 @@ impl Storage for Sqlite {
             backend: "sqlite",
             durable: true,
             fault: fault.clone(),
+            disk_reserve_reached: self.reserve.reached(),
         }
     }
 }

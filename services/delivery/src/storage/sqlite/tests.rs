@@ -3,7 +3,8 @@ use std::path::Path;
 use rusqlite::ffi;
 
 use super::*;
-use crate::storage::conformance::{histogram, page, pending, sqlite_in};
+use crate::domain::transition::State;
+use crate::storage::conformance::{ended, histogram, page, pending, report_all, sqlite_in, start};
 use crate::storage::{LANE, NewDelivery};
 
 fn at(second: i64) -> Timestamp {
@@ -190,4 +191,27 @@ fn queries_that_wait_hold_up_no_read_of_the_worker() {
         let listed = runtime.block_on(query).unwrap();
         assert_eq!(listed, Ok(Page::default()));
     }
+}
+
+#[tokio::test]
+async fn below_the_disk_reserve_results_go_and_pages_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = sqlite_in(directory.path());
+    let epoch = store.take_lane(LANE, "a", at(1)).await.unwrap();
+    let new = vec![pending("evt_1")];
+    let position = store.intake(page(epoch, new)).await.unwrap()[0].unwrap();
+    drop(store);
+    let path = directory.path().join("made/here/d.db");
+
+    let full = Sqlite::open_with_reserve(&path, histogram(), u64::MAX).unwrap();
+
+    assert!(full.condition().disk_reserve_reached);
+    let refused = full.intake(page(epoch, vec![pending("evt_2")])).await;
+    assert!(matches!(refused, Err(Error::Passing(_))), "{refused:?}");
+    assert_eq!(start(&full, epoch, position).await, Ok(()));
+    let finish = ended(State::Delivered, epoch, position, at(4));
+    assert_eq!(full.finish(finish).await, Ok(()));
+    report_all(&full).await;
+    let retired = full.retire(LANE, 0, at(50)).await.unwrap();
+    assert_eq!(retired.removed, 1);
 }
