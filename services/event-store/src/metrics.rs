@@ -14,6 +14,7 @@ pub struct StoreMetrics {
     stored_kind: IntCounterVec,
     routed: IntCounter,
     pub outcomes_unknown: IntCounter,
+    pub outcomes_rejected: IntCounter,
     pub feed_diverged: IntCounter,
     pub feed_too_old: IntCounter,
     pub forgotten: IntCounter,
@@ -56,6 +57,10 @@ impl StoreMetrics {
             outcomes_unknown: metrics.counter(
                 "outcomes_unknown_total",
                 "Outcomes of events that are not in the store, ignored.",
+            ),
+            outcomes_rejected: metrics.counter(
+                "outcomes_rejected_total",
+                "Outcomes that could not be read, ignored.",
             ),
             feed_diverged: metrics.counter(
                 "feed_diverged_total",

@@ -38,10 +38,11 @@ pub struct DeliveryState {
     pub at: Timestamp,
 }
 
-/// `POST /internal/outcomes`: delivery tells event-store, in commit order, at least once.
+/// `POST /internal/outcomes`: delivery tells event-store, in commit order, at least once. A receiver may read the items as
+/// bytes, so that a bad one fails alone.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Outcomes {
-    pub outcomes: Vec<Outcome>,
+pub struct Outcomes<T = Outcome> {
+    pub outcomes: Vec<T>,
 }
 
 /// Outcomes of one delivery are ordered by `(epoch, position)`: a later one never loses to an earlier one.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use runtime::extract;
+use runtime::extract::{self, Correlation};
 use runtime::problem::{Code, Problem};
-use schema::delivery::Outcomes;
+use schema::CorrelationId;
+use schema::delivery::{Outcome, Outcomes};
 use schema::intake::{Resolutions, Resolved};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Hub;
@@ -35,10 +37,13 @@ pub(super) async fn resolve(
 
 pub(super) async fn report(
     State(hub): State<Arc<Hub>>,
-    extract::Json(outcomes): extract::Json<Outcomes, BODY_MAX>,
+    Correlation(request): Correlation,
+    extract::Json(reports): extract::Json<Outcomes<Box<RawValue>>, BODY_MAX>,
 ) -> Result<Json<Value>, Problem> {
-    bounded(outcomes.outcomes.len())?;
-    let unknown = hub.storage.record_outcomes(outcomes.outcomes).await?;
+    bounded(reports.outcomes.len())?;
+    let outcomes = readable(&hub, &reports.outcomes, &request);
+    drop(reports);
+    let unknown = hub.storage.record_outcomes(outcomes).await?;
     if unknown > 0 {
         hub.metrics
             .outcomes_unknown
@@ -46,6 +51,28 @@ pub(super) async fn report(
         tracing::warn!(unknown, "outcomes of events that are not in the store");
     }
     Ok(Json(json!({})))
+}
+
+/// The outcomes that can be read. One of a newer release is left out and told of: refused, it would be sent for ever, and
+/// the others with it.
+fn readable(hub: &Hub, reports: &[Box<RawValue>], request: &CorrelationId) -> Vec<Outcome> {
+    let mut first_fault = None;
+    let outcomes: Vec<Outcome> = reports
+        .iter()
+        .filter_map(|report| {
+            serde_json::from_str(report.get())
+                .map_err(|fault| first_fault.get_or_insert(fault))
+                .ok()
+        })
+        .collect();
+    if let Some(fault) = first_fault {
+        let rejected = reports.len() - outcomes.len();
+        hub.metrics
+            .outcomes_rejected
+            .inc_by(u64::try_from(rejected).unwrap_or_default());
+        tracing::warn!(correlation_id = %request, rejected, %fault, "outcomes could not be read and are not kept");
+    }
+    outcomes
 }
 
 fn bounded(items: usize) -> Result<(), Problem> {

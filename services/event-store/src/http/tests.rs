@@ -267,6 +267,33 @@ async fn one_event_is_told_with_its_deliveries() {
 }
 
 #[tokio::test]
+async fn an_outcome_that_cannot_be_read_is_left_out_and_the_others_are_kept() {
+    let service = Service::new();
+    service
+        .submit(&[item("evt_1", "critical"), item("evt_2", "critical")])
+        .await;
+    let report = |event_id: &str, status: &str| {
+        json!({
+            "epoch": 1, "position": 1, "event_id": event_id, "revision": 0, "correlation_id": "c",
+            "destination": "pagerduty", "delivery_id": "dlv_1", "status": status, "attempts": 1,
+            "reason": null, "at": "2024-01-15T10:41:00Z",
+        })
+    };
+    let reports = json!({"outcomes": [
+        report("evt_1", "teleported"), 7, report("evt_2", "delivered"),
+    ]});
+
+    let reported = service
+        .post("/internal/outcomes", reports.to_string())
+        .await;
+
+    assert_eq!(reported.status, StatusCode::OK);
+    let kept: EventView = service.get("/events/evt_2").await.json();
+    assert_eq!(kept.delivered_to, ["pagerduty"]);
+    assert!(service.metrics().contains("outcomes_rejected_total 2"));
+}
+
+#[tokio::test]
 async fn a_query_that_is_not_understood_is_refused() {
     let service = Service::new();
     for query in [
