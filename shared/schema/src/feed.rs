@@ -27,6 +27,9 @@ pub struct FeedPage {
     pub next: String,
     /// The newest position, to tell how far behind a reader is.
     pub head: u64,
+    /// The page ended by its limit or its bytes: there is more now. `false` from a store that does not tell yet.
+    #[serde(default)]
+    pub more: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

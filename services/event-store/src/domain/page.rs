@@ -115,13 +115,13 @@ impl FeedFiller {
         !self.full
     }
 
-    /// The notices, and the position the reader has reached: the head, unless matching notices were left out.
-    pub fn finish(self, head: u64) -> (Vec<Notice>, u64) {
+    /// The notices, the position the reader has reached, and whether matching notices were left out; if not, it is the head.
+    pub fn finish(self, head: u64) -> (Vec<Notice>, u64, bool) {
         let reached = match self.notices.last() {
             Some(last) if self.full => last.position,
             _ => head,
         };
-        (self.notices, reached)
+        (self.notices, reached, self.full)
     }
 }
 
@@ -225,10 +225,11 @@ mod tests {
         ] {
             let mut filler = FeedFiller::new(limit, bytes);
             let all_fit = (1..=notices).all(|position| filler.take(notice(position)));
-            let (page, next) = filler.finish(9);
+            let (page, next, more) = filler.finish(9);
             let case = format!("{notices} notices, limit {limit}, {bytes} bytes");
             assert_eq!((page.len(), next), (taken, reached), "{case}");
             assert_eq!(all_fit, reached == 9, "{case}");
+            assert_eq!(more, !all_fit, "{case}");
         }
     }
 }

@@ -50,6 +50,8 @@ pub(super) fn feed(slice: &FeedSlice) -> Rendered {
     serde_json::to_writer(&mut out, &slice.next.to_string())?;
     out.extend_from_slice(b",\"head\":");
     serde_json::to_writer(&mut out, &slice.head)?;
+    out.extend_from_slice(b",\"more\":");
+    serde_json::to_writer(&mut out, &slice.more)?;
     out.push(b'}');
     Ok(out)
 }

@@ -495,6 +495,7 @@ async fn the_feed_is_in_commit_order_and_can_be_resumed(subject: Subject) {
 
     assert_eq!(noticed(&first), ["store evt_0", "store evt_1"]);
     assert_eq!(noticed(&rest), ["store evt_2", "page evt_3"]);
+    assert_eq!((first.more, rest.more, nothing.more), (true, false, false));
     assert_eq!((nothing.notices.len(), nothing.head), (0, 4));
     assert_eq!(nothing.next, rest.next);
     assert_eq!(noticed(&later), ["store evt_4"]);
@@ -532,6 +533,7 @@ async fn a_page_of_the_feed_with_large_events_ends_early(subject: Subject) {
 
     assert_eq!(noticed(&first), ["store evt_0"]);
     assert_eq!(noticed(&second), ["store evt_1"]);
+    assert!(first.more && second.more);
 }
 
 async fn a_token_of_another_history_diverges(subject: Subject) {

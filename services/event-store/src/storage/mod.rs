@@ -54,16 +54,19 @@ pub struct FeedSlice {
     pub next: Token,
     /// The newest position.
     pub head: u64,
+    /// Matching notices were left out.
+    pub more: bool,
 }
 
 impl FeedSlice {
     fn new(filler: FeedFiller, run: &str, head: u64) -> Self {
-        let (notices, position) = filler.finish(head);
+        let (notices, position, more) = filler.finish(head);
         let run = run.to_owned();
         Self {
             notices,
             next: Token { run, position },
             head,
+            more,
         }
     }
 }

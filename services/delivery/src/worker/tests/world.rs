@@ -341,6 +341,7 @@ fn feed_now(state: &Neighbours, asked: &Asked) -> Result<FeedPage, StatusCode> {
         .collect();
     Ok(FeedPage {
         next: format!("{}.{}", feed.run, after + notices.len()),
+        more: after + notices.len() < feed.notices.len(),
         notices,
         head: feed.notices.len() as u64,
     })
