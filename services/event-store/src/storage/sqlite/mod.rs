@@ -1,6 +1,5 @@
 //! One file, durable, no server: the default. One writer thread, a few readers, and no second process.
 
-mod disk;
 mod open;
 mod reader;
 mod sql;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime::clock::Clock;
+use runtime::disk::{DiskReserve, RESERVE_BYTES};
 use runtime::group_commit::GroupCommit;
 use rusqlite::Connection;
 use schema::EventId;
@@ -30,12 +30,9 @@ use crate::domain::record::{Draft, History};
 use crate::domain::retention::Forgotten;
 use crate::error::{Error, FeedError};
 use crate::metrics::CommitMetrics;
-use disk::DiskReserve;
 use reader::Readers;
 use writer::{Answer, Write, Writer};
 
-/// Free disk below which intake stops, so that outcomes and deletes still fit (R6).
-const RESERVE_BYTES: u64 = 64 << 20;
 /// Reads of events at once.
 const READERS: usize = 2;
 /// Reads of the feed and of the status at once; their own, so that no page waits behind dashboards.
@@ -103,8 +100,7 @@ impl Sqlite {
     }
 
     async fn write(&self, write: Write) -> Result<Answer, Error> {
-        let urgent = matches!(write, Write::Outcomes(_) | Write::Forget { .. });
-        let answered = if urgent {
+        let answered = if write.urgent() {
             self.writer.submit_urgent(write).await
         } else {
             self.writer.submit(write).await
