@@ -1,6 +1,7 @@
 //! What the documents say, tried out.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
@@ -42,7 +43,6 @@ async fn every_command_of_the_readme_works() -> anyhow::Result<()> {
         "the README has {} blocks of commands",
         blocks.len()
     );
-    let mut answers = Vec::new();
     let mut script = String::new();
 
     // One shell, as the reader's: later blocks use what earlier ones have set.
@@ -67,7 +67,7 @@ async fn every_command_of_the_readme_works() -> anyhow::Result<()> {
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    answers.extend(said.split("=== end of block").map(str::trim));
+    let answers: Vec<&str> = said.split("=== end of block").map(str::trim).collect();
 
     for (block, answer) in blocks.iter().zip(&answers) {
         assert!(!answer.is_empty(), "no answer to:\n{block}");
@@ -106,6 +106,42 @@ fn the_api_document_lists_every_error_code_and_no_other() {
         .collect();
 
     assert_eq!(documented, codes);
+}
+
+#[test]
+fn every_metric_that_the_runbook_names_exists() {
+    let runbook = repository::read_text("docs/FAILURES.md").unwrap();
+    let named: BTreeSet<&str> = runbook
+        .split('`')
+        .map(|word| word.split('{').next().unwrap_or_default())
+        .filter(|word| {
+            word.ends_with("_total") || word.ends_with("_seconds") || word.ends_with("_living")
+        })
+        .collect();
+    assert!(named.len() >= 8, "{named:?}");
+
+    let sources: String = sources_of(&repository::root().join("services"));
+
+    for metric in named {
+        assert!(
+            sources.contains(&format!("\"{metric}\"")),
+            "no service counts {metric}"
+        );
+    }
+}
+
+/// Every Rust source below a folder, as one text.
+fn sources_of(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&sources_of(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    text
 }
 
 #[test]
