@@ -20,7 +20,9 @@ pub struct Config {
     pub route_warning: bool,
     /// The most events `memory:` keeps; the oldest leave first. `MEMORY_EVENTS`, default 100,000.
     pub memory_events: usize,
-    /// Days after which an event leaves the store. `EVENT_RETENTION_DAYS`, default 30.
+    /// Days after which an event leaves the store. What is open stays until it ends, and a routed event until a delivery of
+    /// it has come to its end, so for ever where none is reported; `retention_kept_events` tells how many stayed.
+    /// `EVENT_RETENTION_DAYS`, default 30.
     pub event_retention_days: u32,
 }
 

@@ -20,6 +20,8 @@ pub struct StoreMetrics {
     pub forgotten: IntCounter,
     /// Unix seconds.
     pub retention_finished: IntGauge,
+    /// Past their time, but open, not delivered or the newest.
+    pub retention_kept: IntGauge,
     pub commits: CommitMetrics,
 }
 
@@ -77,6 +79,10 @@ impl StoreMetrics {
             retention_finished: metrics.gauge(
                 "retention_finished_timestamp_seconds",
                 "When retention last went through to its end.",
+            ),
+            retention_kept: metrics.gauge(
+                "retention_kept_events",
+                "Events past their retention that the last pass kept: open, without an outcome, or the newest.",
             ),
             commits: CommitMetrics::new(metrics),
         }

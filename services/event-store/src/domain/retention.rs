@@ -7,6 +7,8 @@ pub const SLICE: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forgotten {
     pub events: usize,
+    /// Old enough, but they may not leave.
+    pub kept: usize,
     /// Where the next slice begins; `None` when all that is old enough was looked at.
     pub next: Option<u64>,
 }

@@ -716,6 +716,7 @@ async fn what_is_old_enough_leaves_and_its_id_with_it(subject: Subject) {
 
     let expected = Forgotten {
         events: 2,
+        kept: 0,
         next: None,
     };
     assert_eq!(forgotten, expected);
@@ -759,6 +760,7 @@ async fn retention_goes_slice_by_slice(subject: Subject) {
 
     let expected = Forgotten {
         events: 256,
+        kept: 0,
         next: Some(256),
     };
     assert_eq!(first, expected);

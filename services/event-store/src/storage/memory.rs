@@ -224,6 +224,7 @@ impl Storage for Memory {
         let next = looked_at
             .get(retention::SLICE - 1)
             .map(|(position, _)| *position);
+        let old_enough = looked_at.len();
         looked_at.retain(|(_, leaves)| *leaves);
         for (position, _) in &looked_at {
             state.remove(*position);
@@ -233,6 +234,7 @@ impl Storage for Memory {
         }
         Ok(Forgotten {
             events: looked_at.len(),
+            kept: old_enough - looked_at.len(),
             next,
         })
     }

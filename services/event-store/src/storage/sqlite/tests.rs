@@ -264,6 +264,14 @@ async fn a_read_that_finds_the_file_damaged_is_a_reason_to_stop() {
 }
 
 #[test]
+fn outcomes_go_before_intake_and_deletes_do_not() {
+    let before = Timestamp::UNIX_EPOCH;
+
+    assert!(Write::Outcomes(Vec::new()).urgent());
+    assert!(!Write::Forget { before, after: 0 }.urgent());
+}
+
+#[test]
 fn what_an_error_means_by_table() {
     use rusqlite::ffi;
     for (code, fatal, full) in [

@@ -41,6 +41,16 @@ pub(super) enum Write {
     },
 }
 
+impl Write {
+    /// Goes before intake (R1). Deletes can wait: they are large, and nobody waits for them.
+    pub(super) fn urgent(&self) -> bool {
+        match self {
+            Self::Outcomes(_) => true,
+            Self::Insert { .. } | Self::Resolve { .. } | Self::Forget { .. } => false,
+        }
+    }
+}
+
 pub(super) enum Answer {
     Inserted(Vec<Inserted>),
     Count(usize),
@@ -376,6 +386,7 @@ fn forget(
     }
     Ok(Forgotten {
         events: leaving.events.len(),
+        kept: leaving.kept,
         next: leaving.next,
     })
 }
@@ -383,6 +394,7 @@ fn forget(
 /// One slice's events that may leave.
 struct Leaving {
     events: Vec<(u64, String)>,
+    kept: usize,
     next: Option<u64>,
 }
 
@@ -398,7 +410,7 @@ fn leaving(connection: &Connection, before: Timestamp, after: u64) -> rusqlite::
     while let Some(row) = rows.next()? {
         // Times grow with positions: what follows is younger still.
         if reader::moment_at(row, 1)? >= before {
-            return Ok(Leaving { events, next: None });
+            break;
         }
         last = from_sql(row.get(0)?);
         looked_at += 1;
@@ -413,5 +425,6 @@ fn leaving(connection: &Connection, before: Timestamp, after: u64) -> rusqlite::
         }
     }
     let next = (looked_at == retention::SLICE).then_some(last);
-    Ok(Leaving { events, next })
+    let kept = looked_at - events.len();
+    Ok(Leaving { events, kept, next })
 }
