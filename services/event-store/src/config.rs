@@ -18,7 +18,9 @@ pub struct Config {
     pub event_store_database_url: String,
     /// Whether a warning pages, as a critical event does. `ROUTE_WARNING`, default `false`.
     pub route_warning: bool,
-    /// The most events `memory:` keeps; the oldest leave first. `MEMORY_EVENTS`, default 100,000.
+    /// The most events `memory:` keeps; the oldest leave first, and so they do when all weigh more than 256 MiB. Ids stay
+    /// known for ten times as many events, but for about 32 MB at most (some 180,000 of Stripe's ids); those of the
+    /// events that are kept always. `MEMORY_EVENTS`, default 100,000.
     pub memory_events: usize,
     /// Days after which an event leaves the store. What is open stays until it ends, and a routed event until a delivery of
     /// it has come to its end, so for ever where none is reported; `retention_kept_events` tells how many stayed.

@@ -23,21 +23,34 @@ use crate::domain::token::resume;
 use crate::error::{Error, FeedError};
 use crate::metrics::CommitMetrics;
 
+/// The most that all events together may weigh, by [`Record::weight`].
+const EVENTS_BYTES: usize = 256 << 20;
 /// Ids are remembered for this many times the events, so that a late repetition is still known.
 const IDS_PER_EVENT: usize = 10;
+/// The most that remembered ids may take, by [`id_weight`]; those of events that are there stay all the same.
+const IDS_BYTES: usize = 32 << 20;
 
 pub struct Memory {
     run: String,
-    capacity: usize,
+    most: Most,
     clock: Clock,
     metrics: CommitMetrics,
     heads: watch::Sender<Heads>,
     state: Mutex<State>,
 }
 
+/// What is kept at most.
+struct Most {
+    events: usize,
+    events_bytes: usize,
+    ids_bytes: usize,
+}
+
 #[derive(Default)]
 struct State {
     head: u64,
+    events_bytes: usize,
+    ids_bytes: usize,
     last_stored_at: Timestamp,
     events: BTreeMap<u64, Entry>,
     notices: BTreeMap<u64, Entered>,
@@ -66,11 +79,15 @@ struct Entered {
 }
 
 impl Memory {
-    /// Keeps at most `capacity` events.
+    /// Keeps at most `capacity` events, and 256 MiB of them.
     pub fn new(capacity: usize, clock: Clock, metrics: CommitMetrics) -> Self {
         Self {
             run: ids::time_ordered(clock.now()).simple().to_string(),
-            capacity,
+            most: Most {
+                events: capacity,
+                events_bytes: EVENTS_BYTES,
+                ids_bytes: IDS_BYTES,
+            },
             clock,
             metrics,
             heads: watch::Sender::new(Heads::default()),
@@ -110,7 +127,7 @@ impl Storage for Memory {
             .iter()
             .map(|draft| state.insert(draft, now))
             .collect();
-        state.evict(self.capacity);
+        state.evict(&self.most);
         let routed = state
             .notices
             .iter()
@@ -228,9 +245,7 @@ impl Storage for Memory {
         looked_at.retain(|(_, leaves)| *leaves);
         for (position, _) in &looked_at {
             state.remove(*position);
-            if let Some((event_id, _)) = state.remembered.remove(position) {
-                state.ids.remove(&event_id);
-            }
+            state.forget_id(*position);
         }
         Ok(Forgotten {
             events: looked_at.len(),
@@ -277,10 +292,13 @@ impl State {
         self.ids.insert(event_id.clone(), position);
         self.remembered
             .insert(position, (event_id.clone(), draft.routed));
+        let record = Record::new(draft, position, self.last_stored_at);
+        self.events_bytes += record.weight();
+        self.ids_bytes += id_weight(event_id);
         self.events.insert(
             position,
             Entry {
-                record: Record::new(draft, position, self.last_stored_at),
+                record,
                 notices: vec![position],
                 outcomes: BTreeMap::new(),
             },
@@ -337,23 +355,35 @@ impl State {
         true
     }
 
-    fn evict(&mut self, capacity: usize) {
-        while self.events.len() > capacity {
+    fn evict(&mut self, most: &Most) {
+        while self.events.len() > most.events || self.events_bytes > most.events_bytes {
             let Some(oldest) = self.events.keys().next().copied() else {
                 break;
             };
             self.remove(oldest);
         }
-        while self.remembered.len() > capacity.saturating_mul(IDS_PER_EVENT) {
-            if let Some((_, (event_id, _))) = self.remembered.pop_first() {
-                self.ids.remove(&event_id);
-            }
+        while self.remembered.len() > most.events.saturating_mul(IDS_PER_EVENT)
+            || self.ids_bytes > most.ids_bytes
+        {
+            let oldest = self.remembered.keys().next().copied();
+            let Some(gone) = oldest.filter(|oldest| !self.events.contains_key(oldest)) else {
+                break;
+            };
+            self.forget_id(gone);
+        }
+    }
+
+    fn forget_id(&mut self, position: u64) {
+        if let Some((event_id, _)) = self.remembered.remove(&position) {
+            self.ids_bytes -= id_weight(&event_id);
+            self.ids.remove(&event_id);
         }
     }
 
     /// The event leaves with its notices; its id stays known.
     fn remove(&mut self, position: u64) {
         if let Some(entry) = self.events.remove(&position) {
+            self.events_bytes -= entry.record.weight();
             for notice in entry.notices {
                 self.notices.remove(&notice);
             }
@@ -399,6 +429,12 @@ impl Entered {
             record: entry.told(),
         }
     }
+}
+
+/// About what a remembered id takes, in bytes: it is held twice, in a table and in a tree.
+fn id_weight(event_id: &EventId) -> usize {
+    const NODES: usize = 128;
+    2 * event_id.as_str().len() + NODES
 }
 
 fn facts(record: &Record) -> Facts<'_> {
@@ -452,6 +488,37 @@ mod tests {
         assert_eq!(insert(&store, 1).await, Inserted::Known { routed: false });
         assert_eq!(insert(&store, 0).await, Inserted::New { routed: false });
         assert_eq!(store.lock().ids.len(), 20);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_events_leave_when_all_weigh_too_much() {
+        let mut store = store(100);
+        let one = Record::new(&payment("evt_0"), 1, Timestamp::UNIX_EPOCH).weight();
+        store.most.events_bytes = 3 * one;
+        for number in 0..5 {
+            insert(&store, number).await;
+        }
+
+        let page = store.events(newest(50)).await.unwrap();
+        assert_eq!(ids(&page.records), ["evt_4", "evt_3", "evt_2"]);
+        assert_eq!(store.lock().events_bytes, 3 * one);
+    }
+
+    #[tokio::test]
+    async fn remembered_ids_are_bounded_in_bytes_but_those_of_kept_events_stay() {
+        let mut store = store(4);
+        store.most.ids_bytes = 6 * id_weight(&payment("evt_0").event.event_id);
+        for number in 0..9 {
+            insert(&store, number).await;
+        }
+        assert_eq!(insert(&store, 3).await, Inserted::Known { routed: false });
+        assert_eq!(store.lock().ids.len(), 6);
+
+        store.most.ids_bytes = 0;
+        insert(&store, 9).await;
+
+        assert_eq!(store.lock().ids.len(), 4);
+        assert_eq!(insert(&store, 6).await, Inserted::Known { routed: false });
     }
 
     #[tokio::test]
