@@ -1,5 +1,6 @@
 //! What event-store counts.
 
+use jiff::{SignedDuration, Timestamp};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use runtime::metrics::Metrics;
 use schema::intake::Receipt;
@@ -34,6 +35,7 @@ pub struct CommitMetrics {
     pub rows: IntCounter,
     pub seconds: Histogram,
     pub head: IntGauge,
+    pub clock_clamped: IntCounter,
     pub wal_bytes: IntGauge,
 }
 
@@ -110,7 +112,26 @@ impl StoreMetrics {
     }
 }
 
+/// Times are given out in order, so a clock that went back is overruled; beyond this somebody should know.
+const CLAMP_UNREMARKED: SignedDuration = SignedDuration::from_mins(1);
+
 impl CommitMetrics {
+    /// Compares the clock with the time that was stored: after a clock that was far ahead, times stand still until the
+    /// right one has caught up. Each is counted, the first is told.
+    pub fn compare_clock(&self, now: Timestamp, stored_at: Timestamp) {
+        let ahead = stored_at.duration_since(now);
+        if ahead <= CLAMP_UNREMARKED {
+            return;
+        }
+        if self.clock_clamped.get() == 0 {
+            tracing::warn!(
+                ahead_s = ahead.as_secs(),
+                "the newest event is later than the clock: stored_at stands still until the clock has caught up"
+            );
+        }
+        self.clock_clamped.inc();
+    }
+
     fn new(metrics: &Metrics) -> Self {
         Self {
             commits: metrics.counter("store_commits_total", "Transactions committed."),
@@ -121,7 +142,31 @@ impl CommitMetrics {
             ),
             seconds: metrics.seconds("store_commit_seconds", "Time of one transaction."),
             head: metrics.gauge("store_head", "The newest position."),
+            clock_clamped: metrics.counter(
+                "clock_clamped_total",
+                "Writes at a time more than a minute before the newest stored one, which they were given.",
+            ),
             wal_bytes: metrics.gauge("store_wal_bytes", "Size of the write-ahead log."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_counted_that_is_more_than_a_minute_behind_what_is_stored() {
+        let metrics = CommitMetrics::new(&Metrics::new());
+        let stored_at: Timestamp = "2024-01-15T10:00:00Z".parse().unwrap();
+        for (now, clamped) in [
+            ("2024-01-15T10:00:01Z", 0),
+            ("2024-01-15T09:59:00Z", 0),
+            ("2024-01-15T09:58:59Z", 1),
+            ("2023-01-15T10:00:00Z", 2),
+        ] {
+            metrics.compare_clock(now.parse().unwrap(), stored_at);
+            assert_eq!(metrics.clock_clamped.get(), clamped, "{now}");
         }
     }
 }

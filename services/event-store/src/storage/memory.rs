@@ -128,6 +128,7 @@ impl Storage for Memory {
             .map(|draft| state.insert(draft, now))
             .collect();
         state.evict(&self.most);
+        self.metrics.compare_clock(now, state.last_stored_at);
         let routed = state
             .notices
             .iter()
@@ -146,6 +147,7 @@ impl Storage for Memory {
             .iter()
             .filter(|resolution| state.resolve(resolution, now))
             .count();
+        self.metrics.compare_clock(now, state.last_stored_at);
         self.publish(&state, resolved, None);
         Ok(resolved)
     }

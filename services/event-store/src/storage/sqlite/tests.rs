@@ -56,6 +56,27 @@ async fn a_store_opened_again_has_everything_and_knows_its_readers() {
 }
 
 #[tokio::test]
+async fn after_a_clock_that_was_far_ahead_times_stand_still_and_it_is_counted() {
+    let place = Place::new();
+    let open = |at: &str| {
+        let (clock, metrics) = (Clock::starting_at(at.parse().unwrap()), metrics());
+        let store = Sqlite::open(&place.path("a.db"), clock, metrics.clone()).unwrap();
+        (store, metrics)
+    };
+    let (ahead, _) = open("2034-01-15T10:00:00Z");
+    ahead.insert(vec![payment("evt_1")].into()).await.unwrap();
+    drop(ahead);
+
+    let (store, metrics) = open("2024-01-15T10:00:00Z");
+    store.insert(vec![payment("evt_2")].into()).await.unwrap();
+    store.insert(vec![payment("evt_3")].into()).await.unwrap();
+
+    let records = store.events(newest(50)).await.unwrap().records;
+    assert_eq!(records[0].stored_at, records[2].stored_at);
+    assert_eq!(metrics.clock_clamped.get(), 2);
+}
+
+#[tokio::test]
 async fn a_second_process_is_refused_with_the_reason() {
     let place = Place::new();
     let first = place.open("a.db");

@@ -42,6 +42,14 @@ pub(super) enum Write {
 }
 
 impl Write {
+    /// The time by the clock, of a write that stores it.
+    fn now(&self) -> Option<Timestamp> {
+        match self {
+            Self::Insert { now, .. } | Self::Resolve { now, .. } => Some(*now),
+            Self::Outcomes(_) | Self::Forget { .. } => None,
+        }
+    }
+
     /// Goes before intake (R1). Deletes can wait: they are large, and nobody waits for them.
     pub(super) fn urgent(&self) -> bool {
         match self {
@@ -126,6 +134,9 @@ impl Commit for Writer {
         match committed {
             Ok((answers, progress)) => {
                 self.progress = progress;
+                for now in writes.iter().filter_map(Write::now) {
+                    self.metrics.compare_clock(now, progress.stored_at);
+                }
                 self.publish();
                 Ok(answers)
             }
