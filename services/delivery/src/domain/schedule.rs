@@ -48,6 +48,19 @@ impl Policy {
         let asked = retry_after.map_or(now, |asked| asked.until(now));
         Some(by_schedule.max(asked))
     }
+
+    /// The longest that any wait can be, lengthened by chance or by a Retry-After.
+    pub fn longest_wait(&self) -> SignedDuration {
+        let longest = self.waits.iter().max().copied().unwrap_or_default();
+        SignedDuration::try_from(longest.mul_f64(1.0 + JITTER))
+            .unwrap_or(SignedDuration::MAX)
+            .max(RETRY_AFTER_MAX)
+    }
+}
+
+/// A due time as it can be meant at `now`: one beyond the longest wait was written while the clock was ahead (R7).
+pub fn within(due_at: Timestamp, now: Timestamp, longest_wait: SignedDuration) -> Timestamp {
+    due_at.min(later(now, longest_wait))
 }
 
 impl Default for Policy {
@@ -138,6 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn a_due_time_of_a_clock_that_was_ahead_is_brought_back_and_no_other() {
+        for (waits, now, due, meant) in [
+            (&[0, 36_000][..], 100, 50, 50),
+            (&[0, 36_000], 100, 43_300, 43_300),
+            (&[0, 36_000], 100, 43_301, 43_300),
+            (&[0, 36_000], 100, 31_536_000, 43_300),
+            (&[36_000, 0], 100, 31_536_000, 43_300),
+            // A Retry-After may ask for longer than the schedule.
+            (&[0, 5], 100, 3_700, 3_700),
+            (&[0, 5], 100, 31_536_000, 3_700),
+        ] {
+            let longest = Policy::of_seconds(waits).unwrap().longest_wait();
+            let found = within(at(due), at(now), longest);
+            assert_eq!(found, at(meant), "{waits:?} at {now}, due {due}");
+        }
+        let end = within(Timestamp::MAX, Timestamp::MAX, SignedDuration::MAX);
+        assert_eq!(end, Timestamp::MAX);
+    }
+
+    #[test]
     fn what_is_not_a_wish_is_ignored() {
         for header in ["", " ", "-1", "1.5", "soon", "1 s", "2024-01-15T10:00:00Z"] {
             assert_eq!(RetryAfter::parse(header), None, "{header:?}");
@@ -164,6 +197,7 @@ mod tests {
             let wait = i64::try_from(DEFAULT_WAITS_S[step as usize]).unwrap();
             prop_assert!(due >= at(wait));
             prop_assert!(due <= at(wait + wait / 5).max(at(3_600)));
+            prop_assert_eq!(within(due, at(0), policy.longest_wait()), due);
         }
     }
 }

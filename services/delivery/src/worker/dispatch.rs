@@ -52,9 +52,9 @@ impl Worker {
                 return Ok(self.queues().next_due());
             }
             let positions: Vec<Position> = turns.iter().map(|turn| turn.position).collect();
-            let mut slots: HashMap<Position, Slot> = turns
+            let mut slots: HashMap<Position, (Slot, Timestamp)> = turns
                 .iter()
-                .map(|turn| (turn.position, Slot::of_turn(self, *turn)))
+                .map(|turn| (turn.position, (Slot::of_turn(self, *turn), turn.due_at)))
                 .collect();
             let loaded = match self.outside.storage.load(LANE, positions).await {
                 Ok(loaded) => loaded,
@@ -65,8 +65,10 @@ impl Worker {
                     return Err(fault);
                 }
             };
-            for stored in loaded {
-                if let Some(slot) = slots.remove(&stored.position) {
+            for mut stored in loaded {
+                if let Some((slot, due_at)) = slots.remove(&stored.position) {
+                    // The row may hold a due time of a clock that was ahead; the queue's is reined in.
+                    stored.life.due_at = stored.life.due_at.map(|stored| stored.min(due_at));
                     self.attempts
                         .spawn(Arc::clone(self).count_and_send(slot, stored));
                 }

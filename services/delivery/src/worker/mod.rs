@@ -81,15 +81,15 @@ impl Worker {
             .storage
             .take_lane(LANE, &owner, outside.clock.now())
             .await?;
-        let slots: Vec<usize> = outside
+        let limits: Vec<_> = outside
             .endpoints
             .iter()
-            .map(|endpoint| endpoint.max_in_flight)
+            .map(|endpoint| (endpoint.max_in_flight, endpoint.policy.longest_wait()))
             .collect();
         let worker = Arc::new(Self {
             outside,
             epoch,
-            queues: Mutex::new(Queues::new(slots)),
+            queues: Mutex::new(Queues::new(limits)),
             look_again: Notify::new(),
             outcomes: Notify::new(),
             attempts: TaskTracker::new(),
@@ -157,7 +157,8 @@ impl Worker {
     }
 
     fn enqueue(&self, endpoint: Index, position: Position, due_at: Timestamp, suspect: bool) {
-        self.queues().insert(endpoint, position, due_at, suspect);
+        self.queues()
+            .insert(endpoint, position, due_at, suspect, self.now());
         self.look_again.notify_one();
     }
 

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::delivery::Position;
+use crate::domain::schedule::within;
 
 /// An endpoint's place in the worker's list.
 pub(crate) type Index = usize;
@@ -22,12 +23,15 @@ pub(crate) struct Queues {
     others_first: bool,
     /// Where the next round among endpoints begins.
     turn: Index,
+    /// When they were last looked at, by the wall clock.
+    looked_at: Timestamp,
 }
 
 struct Queue {
     waiting: BinaryHeap<Reverse<(Timestamp, Position)>>,
     in_flight: usize,
     max_in_flight: usize,
+    longest_wait: SignedDuration,
 }
 
 /// A delivery whose slot is taken.
@@ -40,19 +44,22 @@ pub(crate) struct Turn {
 }
 
 impl Queues {
-    pub(crate) fn new(max_in_flight: impl IntoIterator<Item = usize>) -> Self {
-        let queue = |max_in_flight| Queue {
+    /// Of each endpoint: how many may be on their way at once, and the longest wait of its schedule.
+    pub(crate) fn new(limits: impl IntoIterator<Item = (usize, SignedDuration)>) -> Self {
+        let queue = |(max_in_flight, longest_wait)| Queue {
             waiting: BinaryHeap::new(),
             in_flight: 0,
             max_in_flight,
+            longest_wait,
         };
         Self {
-            endpoints: max_in_flight.into_iter().map(queue).collect(),
+            endpoints: limits.into_iter().map(queue).collect(),
             suspects: BinaryHeap::new(),
             in_flight: 0,
             exclusive: false,
             others_first: false,
             turn: 0,
+            looked_at: Timestamp::MIN,
         }
     }
 
@@ -62,10 +69,15 @@ impl Queues {
         position: Position,
         due_at: Timestamp,
         suspect: bool,
+        now: Timestamp,
     ) {
+        let Some(queue) = self.endpoints.get_mut(endpoint) else {
+            return;
+        };
+        let due_at = within(due_at, now, queue.longest_wait);
         if suspect {
             self.suspects.push(Reverse((due_at, endpoint, position)));
-        } else if let Some(queue) = self.endpoints.get_mut(endpoint) {
+        } else {
             queue.waiting.push(Reverse((due_at, position)));
         }
     }
@@ -87,6 +99,10 @@ impl Queues {
 
     /// Takes what is due and has a slot, at most `limit`, endpoints in turn.
     pub(crate) fn take(&mut self, now: Timestamp, limit: usize) -> Vec<Turn> {
+        if now < self.looked_at {
+            self.rein_in(now);
+        }
+        self.looked_at = now;
         let suspect_due = self.suspect_due().is_some_and(|due| due <= now);
         if self.exclusive || (suspect_due && !self.others_first && self.in_flight > 0) {
             return Vec::new();
@@ -100,6 +116,24 @@ impl Queues {
             return self.take_suspect();
         }
         turns
+    }
+
+    /// The clock was set back: nothing stays due at a time that only the wrong clock meant (R7).
+    fn rein_in(&mut self, now: Timestamp) {
+        for queue in &mut self.endpoints {
+            let longest = queue.longest_wait;
+            let waiting = std::mem::take(&mut queue.waiting).into_iter();
+            queue.waiting = waiting
+                .map(|Reverse((due, position))| Reverse((within(due, now, longest), position)))
+                .collect();
+        }
+        let suspects = std::mem::take(&mut self.suspects).into_iter();
+        self.suspects = suspects
+            .filter_map(|Reverse((due, endpoint, position))| {
+                let longest = self.endpoints.get(endpoint)?.longest_wait;
+                Some(Reverse((within(due, now, longest), endpoint, position)))
+            })
+            .collect();
     }
 
     fn take_suspect(&mut self) -> Vec<Turn> {
@@ -210,15 +244,19 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn queues<const N: usize>(max_in_flight: [usize; N]) -> Queues {
+        Queues::new(max_in_flight.map(|max| (max, SignedDuration::from_secs(3_600))))
+    }
+
     fn positions(turns: &[Turn]) -> Vec<Position> {
         turns.iter().map(|turn| turn.position).collect()
     }
 
     #[test]
     fn what_is_due_goes_by_time_and_the_rest_waits() {
-        let mut queues = Queues::new([10]);
+        let mut queues = queues([10]);
         for (position, due) in [(1, 30), (2, 10), (3, 20)] {
-            queues.insert(0, position, at(due), false);
+            queues.insert(0, position, at(due), false, at(0));
         }
         assert_eq!(positions(&queues.take(at(20), 64)), [2, 3]);
         assert_eq!(queues.next_due(), Some(at(30)));
@@ -227,11 +265,11 @@ mod tests {
 
     #[test]
     fn a_full_endpoint_holds_its_own_and_nobody_elses() {
-        let mut queues = Queues::new([1, 1]);
+        let mut queues = queues([1, 1]);
         for position in 1..=3 {
-            queues.insert(0, position, at(0), false);
+            queues.insert(0, position, at(0), false, at(0));
         }
-        queues.insert(1, 9, at(5), false);
+        queues.insert(1, 9, at(5), false, at(0));
         assert_eq!(positions(&queues.take(at(5), 64)), [1, 9]);
         assert!(!queues.reserve(0));
         assert!(queues.take(at(5), 64).is_empty());
@@ -243,22 +281,40 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_leaves_nothing_due_beyond_the_longest_wait() {
+        let mut queues = queues([10]);
+        let ahead = 31_536_000;
+        for (position, suspect) in [(1, false), (2, true)] {
+            queues.insert(0, position, at(ahead + 5), suspect, at(ahead));
+        }
+        queues.insert(0, 3, at(60), false, at(0));
+        assert_eq!(positions(&queues.take(at(ahead), 64)), [3]);
+
+        assert!(queues.take(at(100), 64).is_empty());
+
+        assert_eq!(queues.oldest(), Some(at(3_700)));
+        assert!(queues.release(0, false));
+        let (first, second) = (queues.take(at(3_700), 64), queues.endpoints[0].oldest());
+        assert_eq!((positions(&first), second), (vec![2], Some(at(3_700))));
+    }
+
+    #[test]
     fn endpoints_take_turns() {
-        let mut queues = Queues::new([10, 10]);
+        let mut queues = queues([10, 10]);
         for position in 1..=3 {
-            queues.insert(0, position, at(0), false);
-            queues.insert(1, 10 + position, at(9), false);
+            queues.insert(0, position, at(0), false, at(0));
+            queues.insert(1, 10 + position, at(9), false, at(0));
         }
         assert_eq!(positions(&queues.take(at(9), 4)), [1, 11, 2, 12]);
     }
 
     #[test]
     fn a_suspect_goes_alone_and_others_have_a_turn_between() {
-        let mut queues = Queues::new([10]);
+        let mut queues = queues([10]);
         assert!(queues.reserve(0));
-        queues.insert(0, 1, at(0), true);
-        queues.insert(0, 2, at(0), true);
-        queues.insert(0, 3, at(0), false);
+        queues.insert(0, 1, at(0), true, at(0));
+        queues.insert(0, 2, at(0), true, at(0));
+        queues.insert(0, 3, at(0), false, at(0));
         assert!(
             queues.take(at(0), 64).is_empty(),
             "one is on its way already"

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use runtime::clock::Clock;
 use schema::delivery::Status;
 
 use crate::error::Error;
@@ -180,6 +181,26 @@ async fn a_restart_resumes_the_schedule_where_it_was() {
         "{late}"
     );
     assert_eq!(look(&world, "evt_1").await.0.life.interrupted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_due_by_a_clock_that_was_ahead_is_sent_when_the_clock_is_right() {
+    let mut world = World::new();
+    let right = world.clock.now();
+    world.clock = Clock::starting_at(right + SignedDuration::from_hours(365 * 24));
+    let running = world.start().await;
+    world.then(&[Reply::Status(500)]);
+    world.publish("evt_1");
+    world.until_reported(1).await;
+    running.kill();
+
+    world.clock = Clock::starting_at(right);
+    let _running = world.start().await;
+    world.until_reported(2).await;
+
+    let waited = world.clock.now().duration_since(right);
+    assert!(waited <= SignedDuration::from_mins(61), "{waited}");
+    assert_eq!(status(&world, "evt_1").await, (Status::Delivered, None));
 }
 
 #[tokio::test(start_paused = true)]
