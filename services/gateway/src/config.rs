@@ -119,7 +119,7 @@ fn is_loopback(host: &str) -> bool {
 
 fn is_base_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
+        url.scheme() == "http"
             && url.has_host()
             && url.path() == "/"
             && url.query().is_none()

@@ -1,10 +1,16 @@
 //! HTTP out. Every client bounds its waits, follows no redirect and tells a failure by a stable word.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::policies::ExponentialBackoff;
 use reqwest_retry::{RetryError, RetryTransientMiddleware, Retryable, RetryableStrategy};
@@ -28,6 +34,18 @@ pub fn internal(timeout: Duration) -> ClientWithMiddleware {
 /// For one call, one try: the gateway, which chooses another replica itself, and deliveries, whose retries are on record.
 pub fn single_try(timeout: Duration) -> ClientWithMiddleware {
     ClientBuilder::new(build(base().timeout(timeout))).build()
+}
+
+/// For requests that are passed on to our own services as they came, over plain HTTP: nothing is parsed again. Whoever
+/// sends bounds the wait for the answer.
+pub fn forwarding() -> Client<HttpConnector, Full<Bytes>> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector)
 }
 
 /// For vendors' status pages: reads are harmless, so a passing failure is tried once more.
@@ -99,32 +117,37 @@ fn transport_code(fault: &reqwest::Error) -> &'static str {
     if fault.is_timeout() {
         return "timeout";
     }
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(fault);
+    cause_code(fault).unwrap_or(if fault.is_connect() {
+        "connect"
+    } else {
+        "connection_reset"
+    })
+}
+
+/// The word for what an error comes from, if it is one of those with a word of their own.
+pub fn cause_code(fault: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(fault);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
             match io.kind() {
-                std::io::ErrorKind::ConnectionRefused => return "connection_refused",
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => {
-                    return "connection_reset";
+                ErrorKind::ConnectionRefused => return Some("connection_refused"),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                    return Some("connection_reset");
                 }
-                std::io::ErrorKind::TimedOut => return "timeout",
+                ErrorKind::TimedOut => return Some("timeout"),
                 _ => {}
             }
         }
         if error.is::<rustls::Error>() {
-            return "tls_error";
+            return Some("tls_error");
         }
         let text = error.to_string();
         if text.contains("dns error") || text.contains("failed to lookup address") {
-            return "dns_error";
+            return Some("dns_error");
         }
         cause = error.source();
     }
-    if fault.is_connect() {
-        "connect"
-    } else {
-        "connection_reset"
-    }
+    None
 }
 
 /// Why a body could not be read.

@@ -55,6 +55,21 @@ pub fn check(head: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether every reader takes the path for the same one: dot segments and backslashes become another path on the way.
+pub fn is_plain(path: &str) -> bool {
+    !path.contains('\\') && !path.split('/').any(is_dots)
+}
+
+/// `.` or `..`, plain or escaped.
+fn is_dots(segment: &str) -> bool {
+    // At most two, three bytes each when escaped; most segments are longer or have none.
+    segment.len() <= 6
+        && matches!(
+            segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+            "." | ".."
+        )
+}
+
 fn check_single(head: &Parts, name: &HeaderName) -> Result<(), Problem> {
     let mut lines = head.headers.get_all(name).into_iter();
     let Some(first) = lines.next() else {
@@ -166,6 +181,32 @@ mod tests {
         ];
         for (uri, headers, expected) in table {
             assert_eq!(code(uri, headers), *expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_plain_unless_a_segment_of_dots_or_a_backslash_is_in_it() {
+        for path in [
+            "/",
+            "/events",
+            "/events/a.b",
+            "/events/...",
+            "/a/%2f",
+            "/.well-known",
+            "/a/.b/c..",
+        ] {
+            assert!(is_plain(path), "{path}");
+        }
+        for path in [
+            "/..",
+            "/a/./b",
+            "/a/%2e",
+            "/a/%2E%2e/b",
+            "/a/.%2e",
+            "/a\\b",
+            "/../",
+        ] {
+            assert!(!is_plain(path), "{path}");
         }
     }
 

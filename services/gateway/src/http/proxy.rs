@@ -1,27 +1,32 @@
 //! Passing a request on. It is built anew, so that nothing of the caller's framing reaches a service, and repeated only
 //! while it was never sent.
 
+use std::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
-use http_body_util::BodyExt as _;
-use reqwest::Url;
-use reqwest_middleware::{ClientWithMiddleware, Error};
+use http_body_util::Full;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use runtime::problem::{Code, Problem};
 use runtime::upstream::{Lease, Upstream};
 use runtime::{extract, http_client};
 use schema::{CorrelationId, names};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Route;
 use super::guard::BoundTo;
+use crate::domain::framing;
 use crate::upstreams::{Service, Upstreams};
 
 /// What a service gets of the caller's headers. Everything else stays here: hop-by-hop and framing headers, keys, and
@@ -49,7 +54,7 @@ const BODIES_MAX: usize = 128 << 20;
 
 /// Passes requests on to the replicas.
 pub struct Proxy {
-    client: ClientWithMiddleware,
+    client: Client<HttpConnector, Full<Bytes>>,
     upstreams: Arc<Upstreams>,
     /// A permit is a byte of a body that has come.
     room: Semaphore,
@@ -68,8 +73,7 @@ struct Outgoing {
 impl Proxy {
     pub fn new(upstreams: Arc<Upstreams>) -> Self {
         Self {
-            // Each request has its route's timeout.
-            client: http_client::single_try(Duration::from_secs(60)),
+            client: http_client::forwarding(),
             upstreams,
             room: Semaphore::new(BODIES_MAX),
             stripe_room: Semaphore::new(BODIES_MAX),
@@ -101,19 +105,31 @@ impl Proxy {
         let deadline = Instant::now() + timeout;
         let mut chosen = upstream.pick();
         while let Some(replica) = chosen {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.client.execute(outgoing.request(&replica, left)?).await {
-                Ok(answer) => return Ok(answer_of(answer, replica)),
-                Err(fault) if never_sent(&fault) => {
+            let sent = self.client.request(outgoing.request(&replica)?);
+            let Ok(answer) = tokio::time::timeout_at(deadline, sent).await else {
+                return Err(Code::UpstreamTimeout.because(format!(
+                    "{} did not answer in time; the request may have been carried out",
+                    upstream.name
+                )));
+            };
+            match answer {
+                Ok(answer) => return Ok(answer_of(answer, replica, deadline)),
+                // A connection that never was carried nothing; anything later may have been acted on.
+                Err(fault) if fault.is_connect() => {
                     tracing::warn!(
                         upstream = upstream.name,
-                        code = http_client::failure_code(&fault),
+                        code = http_client::cause_code(&fault).unwrap_or("connect"),
                         "a replica could not be reached"
                     );
                     replica.mark_dead(upstream);
                     chosen = upstream.pick_living();
                 }
-                Err(fault) => return Err(failed(upstream.name, &fault)),
+                Err(_) => {
+                    return Err(Code::UpstreamFailed.because(format!(
+                        "{} broke off; the request may have been carried out",
+                        upstream.name
+                    )));
+                }
             }
         }
         Err(Code::Unavailable
@@ -165,19 +181,16 @@ impl Outgoing {
     }
 
     /// The request as it goes to one replica.
-    fn request(&self, replica: &Lease, timeout: Duration) -> Result<reqwest::Request, Problem> {
+    fn request(&self, replica: &Lease) -> Result<http::Request<Full<Bytes>>, Problem> {
         let path_and_query = self.uri.path_and_query().map_or("/", |both| both.as_str());
-        let url = Url::parse(&replica.url(path_and_query))
+        let uri = Uri::try_from(replica.url(path_and_query))
             .ok()
-            // A path with dot segments or backslashes would become another one on the way.
-            .filter(|url| url.path() == self.uri.path())
+            .filter(|_| framing::is_plain(self.uri.path()))
             .ok_or_else(|| Code::InvalidRequest.because("the path is not in its normal form"))?;
-        let mut request = reqwest::Request::new(self.method.clone(), url);
+        let mut request = http::Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
-        if has_body(&self.method) {
-            *request.body_mut() = Some(self.body.clone().into());
-        }
-        *request.timeout_mut() = Some(timeout);
         Ok(request)
     }
 }
@@ -197,15 +210,14 @@ fn has_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
 }
 
-fn answer_of(answer: reqwest::Response, replica: Lease) -> Response {
-    let answer: http::Response<reqwest::Body> = answer.into();
+fn answer_of(answer: http::Response<Incoming>, replica: Lease, deadline: Instant) -> Response {
     let (parts, body) = answer.into_parts();
-    // The replica is busy with the request until its last byte has come.
-    let body = body.map_err(move |fault| {
-        let _busy = &replica;
-        fault
-    });
-    let mut response = Response::new(Body::new(body));
+    let mut response = Response::new(Body::new(AnswerBody {
+        body,
+        deadline,
+        waiting: None,
+        _busy: replica,
+    }));
     *response.status_mut() = parts.status;
     for name in RESPONSE_HEADERS {
         if let Some(value) = parts.headers.get(&name) {
@@ -215,19 +227,39 @@ fn answer_of(answer: reqwest::Response, replica: Lease) -> Response {
     response
 }
 
-/// A connection that never was carried nothing; anything later may have been acted on.
-fn never_sent(fault: &Error) -> bool {
-    matches!(fault, Error::Reqwest(fault) if fault.is_connect())
+/// What a replica answers; broken off at the deadline.
+struct AnswerBody {
+    body: Incoming,
+    deadline: Instant,
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// The replica is busy with the request until its last byte has come.
+    _busy: Lease,
 }
 
-fn failed(service: &str, fault: &Error) -> Problem {
-    if http_client::failure_code(fault) == "timeout" {
-        Code::UpstreamTimeout.because(format!(
-            "{service} did not answer in time; the request may have been carried out"
-        ))
-    } else {
-        Code::UpstreamFailed.because(format!(
-            "{service} broke off; the request may have been carried out"
-        ))
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let deadline = self.deadline;
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        ready!(waiting.as_mut().poll(cx));
+        Poll::Ready(Some(Err("the answer took too long".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

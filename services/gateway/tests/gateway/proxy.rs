@@ -63,7 +63,6 @@ async fn a_request_arrives_as_it_was_made_and_without_what_is_not_the_services_b
             "host",
             "idempotency-key",
             "stripe-signature",
-            "user-agent",
             "x-correlation-id",
         ])
     );
@@ -287,6 +286,36 @@ async fn a_service_that_takes_too_long_is_not_waited_for() {
     let problem = proxy.pass_on(&route, request).await.unwrap_err();
 
     assert_eq!(problem.code.as_str(), "upstream_timeout");
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_halfway_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stopping = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = [0; 4096];
+        let _read = stream.read(&mut head).await.unwrap();
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
+        stream.write_all(half).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let proxy = Proxy::new(Arc::new(Upstreams::new(&all_at(&[&url]))));
+    let route = Route {
+        timeout: Duration::from_millis(200),
+        ..ROUTES[0]
+    };
+    let request = Request::post("/ingest/stripe")
+        .extension(CorrelationId::parse("c").unwrap())
+        .body(Body::from("{}"))
+        .unwrap();
+
+    let response = proxy.pass_on(&route, request).await.unwrap();
+
+    let reading = axum::body::to_bytes(response.into_body(), 1024);
+    let read = tokio::time::timeout(Duration::from_secs(5), reading).await;
+    assert!(read.expect("the deadline ends it").is_err());
+    stopping.abort();
 }
 
 #[tokio::test]
