@@ -1,6 +1,7 @@
 //! Puts delivery together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -24,7 +25,7 @@ use crate::worker::vitals::Vitals;
 use crate::worker::{Outside, Worker};
 
 /// A feed that was not read for so long is behind: three polls.
-const FEED_STALE: SignedDuration = SignedDuration::from_secs(60);
+const FEED_STALE: Duration = Duration::from_secs(60);
 
 pub struct App {
     base: Arc<Base>,
@@ -100,7 +101,7 @@ impl App {
 
     fn health(&self) -> Health {
         let storage = Arc::clone(&self.storage);
-        let (feed, clock) = (Arc::clone(&self.vitals), self.base.clock.clone());
+        let feed = Arc::clone(&self.vitals);
         let destination = Arc::clone(&self.vitals);
         Health::new()
             .needs("storage", move || {
@@ -108,7 +109,7 @@ impl App {
                 async move { finding }
             })
             .tells("event-store", move || {
-                let finding = look_at_feed(&feed, &clock);
+                let finding = look_at_feed(&feed);
                 async move { finding }
             })
             .tells(PAGERDUTY, move || {
@@ -148,23 +149,16 @@ fn look_at_storage(storage: &dyn Storage) -> Finding {
         .with("durable", condition.durable)
 }
 
-fn look_at_feed(vitals: &Vitals, clock: &Clock) -> Finding {
+fn look_at_feed(vitals: &Vitals) -> Finding {
     let facts = vitals.facts();
-    let age = facts
-        .feed_read_at
-        .map(|read_at| clock.now().duration_since(read_at));
-    let finding = match (facts.feed_fault, age) {
+    let age = vitals.since(facts.feed_read_at);
+    let finding = match (facts.feed_fault, facts.feed_read_at) {
         (Some(fault), _) => Finding::down(fault),
-        (None, Some(age)) if age > FEED_STALE => {
-            Finding::degraded("the feed was not read for long")
-        }
         (None, None) => Finding::degraded("the feed has not been read yet"),
+        (None, Some(_)) if age > FEED_STALE => Finding::degraded("the feed was not read for long"),
         (None, Some(_)) => Finding::up(),
     };
-    match age {
-        Some(age) => finding.with("feed_age_s", age.as_secs()),
-        None => finding,
-    }
+    finding.with("feed_age_s", age.as_secs())
 }
 
 fn look_at_destination(vitals: &Vitals) -> Finding {

@@ -7,14 +7,15 @@ use bytes::Bytes;
 use clients::event_store::FeedError;
 use jiff::Timestamp;
 use schema::feed::{FeedPage, Notice};
+use tokio::time::Instant;
 
 use super::backoff::{Backoff, PROMPT};
 use super::queues::Index;
 use super::{Slot, Worker};
 use crate::domain::delivery::{Carried, DeliveryId, Position};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::intake::{Decision, decide};
-use crate::domain::transition::{Input, Life, SkipReason, transition};
+use crate::domain::intake::{Decision, behind, decide};
+use crate::domain::transition::{Input, Life, SkipReason, State, transition};
 use crate::error::Error;
 use crate::storage::{Intake, LANE, NewDelivery, Stored};
 
@@ -202,10 +203,7 @@ impl Worker {
             new,
         } = planned;
         let Some(due_at) = new.life.due_at else {
-            tracing::info!(
-                correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
-                delivery_id = %new.delivery_id, reason = new.life.state.reason(), "delivery skipped",
-            );
+            self.tell_skipped(&new);
             return self.outcomes.notify_one();
         };
         let Some(slot) = slot else {
@@ -223,18 +221,32 @@ impl Worker {
             .spawn(Arc::clone(self).send_and_record(slot, stored));
     }
 
+    /// One that somebody has already is as it should be; one that is too old is a page that nobody got.
+    fn tell_skipped(&self, new: &NewDelivery) {
+        let state = new.life.state;
+        let reason = state.reason().unwrap_or_default();
+        let skipped = &self.outside.vitals.skipped;
+        skipped.with_label_values(&[reason]).inc();
+        if state == State::Skipped(SkipReason::TooOld) {
+            tracing::warn!(
+                correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
+                delivery_id = %new.delivery_id, stored_at = %new.event.stored_at, reason, "delivery skipped",
+            );
+        } else {
+            tracing::info!(
+                correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
+                delivery_id = %new.delivery_id, reason, "delivery skipped",
+            );
+        }
+    }
+
     fn note_feed_read(&self, page: &FeedPage) {
-        let (now, vitals) = (self.now(), &self.outside.vitals);
-        // A page that is not full has reached the head, whatever was passed over on the way.
-        let behind = match page.notices.last() {
-            Some(last) if page.notices.len() >= PAGE => page.head.saturating_sub(last.position),
-            _ => 0,
-        };
+        let vitals = &self.outside.vitals;
         vitals
             .feed_behind
-            .set(i64::try_from(behind).unwrap_or(i64::MAX));
+            .set(i64::try_from(behind(page)).unwrap_or(i64::MAX));
         vitals.note(|facts| {
-            facts.feed_read_at = Some(now);
+            facts.feed_read_at = Some(Instant::now());
             facts.feed_fault = None;
         });
     }

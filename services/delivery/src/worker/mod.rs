@@ -25,7 +25,7 @@ use crate::domain::endpoint::Endpoint;
 use crate::error::Error;
 use crate::storage::{Epoch, LANE, Storage};
 use queues::{Index, Queues, Turn};
-use vitals::{Vitals, age_s};
+use vitals::{Vitals, age_s, whole_s};
 
 mod attempt;
 mod backoff;
@@ -182,7 +182,10 @@ impl Worker {
             };
             vitals.open.set(i64::try_from(open).unwrap_or(i64::MAX));
             vitals.oldest_due_age_s.set(age_s(oldest, now));
-            vitals.feed_age_s.set(age_s(facts.feed_read_at, now));
+            let feed_age = vitals.since(facts.feed_read_at);
+            vitals.feed_age_s.set(whole_s(feed_age));
+            let retention_age = vitals.since(facts.retired_at);
+            vitals.retention_age_s.set(whole_s(retention_age));
             vitals.reports_age_s.set(age_s(facts.unreported_since, now));
             tokio::time::sleep(GAUGE_INTERVAL).await;
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Worker;
 use crate::domain::delivery::Position;
 use crate::error::Error;
@@ -38,6 +40,9 @@ impl Worker {
             return Ok(None);
         };
         let retired = self.outside.storage.retire(LANE, after, before).await?;
+        self.outside
+            .vitals
+            .note(|facts| facts.retired_at = Some(Instant::now()));
         if retired.removed > 0 {
             tracing::debug!(removed = retired.removed, "old deliveries were removed");
         }

@@ -1,32 +1,39 @@
 //! What the worker tells of itself: metrics, and the facts behind `/readyz`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use runtime::metrics::Metrics;
+use tokio::time::Instant;
 
 pub struct Vitals {
     pub commit_seconds: Histogram,
     pub(crate) attempts: IntCounterVec,
     pub(crate) interrupted: IntCounter,
     pub(crate) exhausted: IntCounterVec,
+    pub(crate) skipped: IntCounterVec,
     pub(crate) refused: IntCounter,
     pub(crate) feed_restarts: IntCounterVec,
     pub(crate) feed_behind: IntGauge,
     pub(crate) feed_age_s: IntGauge,
+    pub(crate) retention_age_s: IntGauge,
     pub(crate) reports_age_s: IntGauge,
     pub(crate) oldest_due_age_s: IntGauge,
     pub(crate) open: IntGauge,
+    started: Instant,
     facts: Mutex<Facts>,
 }
 
 /// What is known of the worker's neighbours.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    pub feed_read_at: Option<Timestamp>,
+    pub feed_read_at: Option<Instant>,
     /// Why the last read of the feed failed, while none has worked since.
     pub feed_fault: Option<String>,
+    /// When retention last took a slice.
+    pub retired_at: Option<Instant>,
     /// When the oldest outcome that is not reported was made.
     pub unreported_since: Option<Timestamp>,
     /// The word of the last failed attempt, while none has worked since, and since when.
@@ -56,6 +63,11 @@ impl Vitals {
                 "Deliveries for which no more attempts will come.",
                 "reason",
             ),
+            skipped: metrics.counters(
+                "deliveries_skipped_total",
+                "Deliveries that are on record and were never sent.",
+                "reason",
+            ),
             refused: metrics.counter(
                 "delivery_fence_refusals_total",
                 "Writes of an owner or attempt that was not the current one.",
@@ -71,7 +83,11 @@ impl Vitals {
             ),
             feed_age_s: metrics.gauge(
                 "delivery_feed_age_seconds",
-                "Time since the feed was last read.",
+                "Time since the feed was last read, or since the start.",
+            ),
+            retention_age_s: metrics.gauge(
+                "delivery_retention_age_seconds",
+                "Time since old deliveries were last removed, or since the start.",
             ),
             reports_age_s: metrics.gauge(
                 "delivery_reports_age_seconds",
@@ -85,12 +101,18 @@ impl Vitals {
                 "delivery_open",
                 "Deliveries that are neither ended nor skipped.",
             ),
+            started: Instant::now(),
             facts: Mutex::default(),
         }
     }
 
     pub fn facts(&self) -> Facts {
         self.lock().clone()
+    }
+
+    /// Time since a moment of this process; since its start where there was none. Not by the wall clock (R7).
+    pub fn since(&self, moment: Option<Instant>) -> Duration {
+        moment.unwrap_or(self.started).elapsed()
     }
 
     pub(crate) fn note(&self, change: impl FnOnce(&mut Facts)) {
@@ -105,4 +127,8 @@ impl Vitals {
 /// Whole seconds from then to now, never negative.
 pub(crate) fn age_s(then: Option<Timestamp>, now: Timestamp) -> i64 {
     then.map_or(0, |then| now.duration_since(then).as_secs().max(0))
+}
+
+pub(crate) fn whole_s(age: Duration) -> i64 {
+    i64::try_from(age.as_secs()).unwrap_or(i64::MAX)
 }

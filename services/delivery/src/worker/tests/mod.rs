@@ -336,6 +336,28 @@ async fn what_is_delivered_already_or_too_old_is_recorded_and_not_sent() {
     );
     let told: Vec<_> = world.outcomes();
     assert!(told.iter().all(|told| told.event_id.as_str() != "evt_had"));
+    for reason in ["already_delivered", "too_old"] {
+        let skipped = world.vitals.skipped.with_label_values(&[reason]).get();
+        assert_eq!(skipped, 1, "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_was_never_read_is_as_old_as_the_process() {
+    let world = World::new();
+    world.feed_away(true);
+    let _running = world.start().await;
+
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    let age = world.vitals.feed_age_s.get();
+    assert!((89..=91).contains(&age), "{age}");
+
+    world.feed_away(false);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let age = world.vitals.feed_age_s.get();
+    assert!(age <= 21, "a poll and a look: {age}");
+    let age = world.vitals.retention_age_s.get();
+    assert!((80..=100).contains(&age), "it came round again: {age}");
 }
 
 #[tokio::test(start_paused = true)]

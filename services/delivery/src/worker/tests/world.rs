@@ -83,6 +83,7 @@ struct Neighbours {
 struct Feed {
     run: u32,
     too_old: bool,
+    away: bool,
     notices: Vec<(EventId, Timestamp, Vec<String>)>,
 }
 
@@ -200,6 +201,11 @@ impl World {
         self.state.published.notify_one();
     }
 
+    /// Whether the feed answers 503.
+    pub(super) fn feed_away(&self, away: bool) {
+        self.state.feed.lock().unwrap().away = away;
+    }
+
     pub(super) fn then(&self, replies: &[Reply]) {
         self.state.replies.lock().unwrap().extend(replies);
     }
@@ -305,6 +311,9 @@ fn feed_now(state: &Neighbours, asked: &Asked) -> Result<FeedPage, StatusCode> {
             .any(|told| told.event_id == *event_id && told.state.status == Status::Delivered)
     };
     let mut feed = state.feed.lock().unwrap();
+    if feed.away {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
     let after = match asked.after.as_deref() {
         None => 0,
         Some(token) => {
