@@ -17,8 +17,8 @@ use crate::stage::Stage;
 pub const STRIPE_SECRET: &str = "whsec_CANARY_7f3b1c";
 /// A secret that nothing uses, and nothing may show.
 pub const STRIPE_API_KEY: &str = "sk_test_CANARY_55e2d0";
-/// Waits between attempts, in seconds, so that a retry is seen within a test.
-pub const FAST_SCHEDULE: &str = "0,1,1,1";
+/// Attempts, a second apart: a retry is seen within a test, and no test is so slow that it sees the last.
+const ATTEMPTS: usize = 120;
 
 const LINES_WAITING: usize = 4096;
 
@@ -44,10 +44,11 @@ impl Hub {
         let log = Log::default();
         let filling = tokio::spawn(log.clone().fill(received));
         let mut environment: BTreeMap<String, String> = BTreeMap::new();
+        let schedule = format!("0{}", ",1".repeat(ATTEMPTS - 1));
         for (name, value) in [
             ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
             ("STRIPE_API_KEY", STRIPE_API_KEY),
-            ("DELIVERY_SCHEDULE_S", FAST_SCHEDULE),
+            ("DELIVERY_SCHEDULE_S", &schedule),
         ]
         .iter()
         .chain(variables)
