@@ -49,7 +49,7 @@ impl Worker {
         loop {
             let turns = self.queues().take(self.now(), BATCH);
             if turns.is_empty() {
-                return Ok(self.queues().next_due());
+                return Ok(self.queues().next_due(self.now()));
             }
             let positions: Vec<Position> = turns.iter().map(|turn| turn.position).collect();
             let mut slots: HashMap<Position, (Slot, Timestamp)> = turns

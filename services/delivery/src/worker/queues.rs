@@ -104,7 +104,7 @@ impl Queues {
         }
         self.looked_at = now;
         let suspect_due = self.suspect_due().is_some_and(|due| due <= now);
-        if self.exclusive || (suspect_due && !self.others_first && self.in_flight > 0) {
+        if self.exclusive || self.suspect_must_wait(suspect_due) {
             return Vec::new();
         }
         if suspect_due && !self.others_first {
@@ -116,6 +116,11 @@ impl Queues {
             return self.take_suspect();
         }
         turns
+    }
+
+    /// It is a suspect's turn, which is sent when all that is on its way has ended; nothing joins those.
+    fn suspect_must_wait(&self, suspect_due: bool) -> bool {
+        suspect_due && !self.others_first && self.in_flight > 0
     }
 
     /// The clock was set back: nothing stays due at a time that only the wrong clock meant (R7).
@@ -192,11 +197,12 @@ impl Queues {
     }
 
     /// When to look again, if no slot is given back before. None while only a slot can help.
-    pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        if self.exclusive {
+    pub(crate) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let suspect_due = self.suspect_due().is_some_and(|due| due <= now);
+        if self.exclusive || self.suspect_must_wait(suspect_due) {
             return None;
         }
-        // A suspect that is due and still waits does so for a slot.
+        // While another is on its way, the end of that one is when to look again.
         let suspect = self.suspect_due().filter(|_| self.in_flight == 0);
         let free = self.endpoints.iter().filter(|queue| queue.has_slot());
         free.filter_map(Queue::oldest).chain(suspect).min()
@@ -259,7 +265,7 @@ mod tests {
             queues.insert(0, position, at(due), false, at(0));
         }
         assert_eq!(positions(&queues.take(at(20), 64)), [2, 3]);
-        assert_eq!(queues.next_due(), Some(at(30)));
+        assert_eq!(queues.next_due(at(20)), Some(at(30)));
         assert_eq!(queues.open(), 3);
     }
 
@@ -273,7 +279,7 @@ mod tests {
         assert_eq!(positions(&queues.take(at(5), 64)), [1, 9]);
         assert!(!queues.reserve(0));
         assert!(queues.take(at(5), 64).is_empty());
-        assert_eq!(queues.next_due(), None, "only a slot can help");
+        assert_eq!(queues.next_due(at(5)), None, "only a slot can help");
 
         assert!(queues.release(0, false));
 
@@ -323,6 +329,8 @@ mod tests {
             !queues.reserve(0),
             "and no further one may join while a suspect waits"
         );
+
+        assert_eq!(queues.next_due(at(0)), None, "only its end can help");
 
         assert!(queues.release(0, false));
         let first = queues.take(at(0), 64);
