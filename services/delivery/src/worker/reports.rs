@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use schema::delivery::Outcomes;
+use clients::event_store;
+use schema::delivery::{Outcome, Outcomes};
 
 use super::Worker;
 use super::backoff::{Backoff, PATIENT};
@@ -44,11 +45,59 @@ impl Worker {
             return Ok(false);
         };
         let batch = Outcomes { outcomes };
-        if let Err(fault) = self.outside.event_store.report(&batch).await {
-            tracing::warn!(%fault, "outcomes could not be reported, trying again");
-            return Err(Error::Passing(fault.to_string()));
+        match self.outside.event_store.report(&batch).await {
+            Ok(()) => self.outside.storage.reported(LANE, upto).await?,
+            Err(fault) if is_of_the_items(&fault) => self.report_each(batch.outcomes).await?,
+            Err(fault) => return Err(not_now(&fault)),
         }
-        self.outside.storage.reported(LANE, upto).await?;
         Ok(true)
     }
+
+    /// One bad item fails alone (R10): it is dropped, so that those after it are not held up for ever.
+    async fn report_each(&self, outcomes: Vec<Outcome>) -> Result<(), Error> {
+        for outcome in outcomes {
+            let upto = outcome.position;
+            let batch = Outcomes {
+                outcomes: vec![outcome],
+            };
+            match self.outside.event_store.report(&batch).await {
+                Ok(()) => {}
+                Err(fault) if is_of_the_items(&fault) => {
+                    self.outside.vitals.outcomes_dropped.inc();
+                    for Outcome {
+                        correlation_id,
+                        event_id,
+                        state,
+                        ..
+                    } in &batch.outcomes
+                    {
+                        tracing::error!(
+                            %correlation_id, %event_id, delivery_id = %state.delivery_id, status = %state.status, %fault,
+                            "an outcome is refused, it is dropped: event-store does not know what became of the delivery",
+                        );
+                    }
+                }
+                Err(fault) => return Err(not_now(&fault)),
+            }
+            self.outside.storage.reported(LANE, upto).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the refusal is of what was said. Others, such as 401 and 404, are of how event-store is reached: nothing is
+/// dropped for a wrong address.
+fn is_of_the_items(fault: &event_store::Error) -> bool {
+    matches!(
+        fault,
+        event_store::Error::Refused {
+            status: 400 | 413 | 422,
+            ..
+        }
+    )
+}
+
+fn not_now(fault: &event_store::Error) -> Error {
+    tracing::warn!(%fault, "outcomes could not be reported, trying again");
+    Error::Passing(fault.to_string())
 }

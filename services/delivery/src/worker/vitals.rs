@@ -15,6 +15,7 @@ pub struct Vitals {
     pub(crate) exhausted: IntCounterVec,
     pub(crate) skipped: IntCounterVec,
     pub(crate) refused: IntCounter,
+    pub(crate) outcomes_dropped: IntCounter,
     pub(crate) feed_restarts: IntCounterVec,
     pub(crate) feed_behind: IntGauge,
     pub(crate) feed_age_s: IntGauge,
@@ -71,6 +72,10 @@ impl Vitals {
             refused: metrics.counter(
                 "delivery_fence_refusals_total",
                 "Writes of an owner or attempt that was not the current one.",
+            ),
+            outcomes_dropped: metrics.counter(
+                "delivery_outcomes_dropped_total",
+                "Outcomes that event-store refused for good.",
             ),
             feed_restarts: metrics.counters(
                 "delivery_feed_restarts_total",

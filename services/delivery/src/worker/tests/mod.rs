@@ -393,6 +393,28 @@ async fn outcomes_arrive_in_commit_order_though_event_store_was_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outcome_that_is_refused_for_good_holds_up_no_other() {
+    let world = World::new();
+    world.refuse_reports_of("evt_2");
+    let _running = world.start().await;
+    for n in 1..=3 {
+        world.publish(&format!("evt_{n}"));
+    }
+
+    world.until_reported(2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+
+    let told: Vec<String> = world
+        .outcomes()
+        .iter()
+        .map(|told| told.event_id.to_string())
+        .collect();
+    assert_eq!(told, ["evt_1", "evt_3"]);
+    assert_eq!(world.vitals.outcomes_dropped.get(), 1);
+    assert_eq!(world.storage.unreported(LANE).await, Ok(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_graceful_stop_lets_what_is_on_its_way_finish() {
     let world = World::new();
     let running = world.start().await;

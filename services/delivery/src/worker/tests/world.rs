@@ -77,6 +77,7 @@ struct Neighbours {
     published: Notify,
     outcomes: Mutex<Vec<Outcome>>,
     deaf_to_reports: Mutex<u32>,
+    refused_event: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -122,6 +123,7 @@ impl World {
             published: Notify::new(),
             outcomes: Mutex::default(),
             deaf_to_reports: Mutex::default(),
+            refused_event: Mutex::default(),
         };
         Self {
             clock,
@@ -217,6 +219,11 @@ impl World {
     /// The next so many reports are refused with 503.
     pub(super) fn deaf_to_reports(&self, times: u32) {
         *self.state.deaf_to_reports.lock().unwrap() = times;
+    }
+
+    /// A report that names this event is refused with 400, whatever else it says.
+    pub(super) fn refuse_reports_of(&self, event_id: &str) {
+        *self.state.refused_event.lock().unwrap() = Some(event_id.to_owned());
     }
 
     pub(super) fn received(&self) -> Vec<Received> {
@@ -364,6 +371,11 @@ async fn outcomes(
     if *deaf > 0 {
         *deaf -= 1;
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let refused = state.refused_event.lock().unwrap();
+    let mut named = batch.outcomes.iter().map(|told| told.event_id.as_str());
+    if named.any(|named| refused.as_deref() == Some(named)) {
+        return StatusCode::BAD_REQUEST.into_response();
     }
     state.outcomes.lock().unwrap().extend(batch.outcomes);
     axum::Json(serde_json::json!({})).into_response()
