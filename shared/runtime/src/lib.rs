@@ -10,6 +10,7 @@ pub mod group_commit;
 pub mod health;
 pub mod http_client;
 pub mod ids;
+mod log_lines;
 pub mod metrics;
 pub mod problem;
 pub mod server;

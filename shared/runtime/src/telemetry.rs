@@ -1,28 +1,24 @@
 //! Logs: one JSON line each, flat, with the service's name. Identifiers yes; bodies, secrets and signatures no.
 
-use std::fmt;
-use std::io::{self, BufWriter};
+use std::fmt::{self, Write};
+use std::io;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+pub use crate::log_lines::Guard;
+use crate::log_lines::LogLines;
 use crate::server::LISTENING;
 
-/// Lines that wait for a slow reader of stdout; beyond it lines are dropped rather than requests held up.
-const BUFFERED_LINES: usize = 16_384;
 /// A longer text is cut, so that one hostile value cannot make a line of megabytes.
 const TEXT_MAX: usize = 1024;
 
 /// Libraries that tell at `info` or `warn` what we tell ourselves.
 const DEFAULT_FILTER: &str = "info,reqwest_retry=error,tokio_cron_scheduler=warn";
-
-/// Writes what is still buffered when dropped, at the end of `main`.
-pub type Guard = WorkerGuard;
 
 /// Starts logging to stdout. `LOG_LEVEL` (a `tracing` filter, default `info`) says how much.
 #[expect(
@@ -30,9 +26,7 @@ pub type Guard = WorkerGuard;
     reason = "logging starts before the configuration is read, so as to tell its faults"
 )]
 pub fn init(service: &'static str) -> Guard {
-    let (lines, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(BUFFERED_LINES)
-        .finish(BufWriter::new(io::stdout()));
+    let (lines, guard) = LogLines::start(io::stdout());
     let filter = std::env::var("LOG_LEVEL")
         .ok()
         .filter(|level| !level.is_empty());
@@ -73,49 +67,58 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let metadata = event.metadata();
-        let mut line = Line(String::with_capacity(256));
-        line.0.push_str("{\"ts\":\"");
-        fmt::Write::write_fmt(&mut line.0, format_args!("{:.3}", jiff::Timestamp::now()))?;
-        line.0.push_str("\",\"level\":\"");
-        line.0.push_str(match *metadata.level() {
+        let level = match *event.metadata().level() {
             tracing::Level::ERROR => "error",
             tracing::Level::WARN => "warn",
             tracing::Level::INFO => "info",
             tracing::Level::DEBUG => "debug",
             tracing::Level::TRACE => "trace",
-        });
-        line.0.push('"');
+        };
+        let now = jiff::Timestamp::now();
+        write!(writer, "{{\"ts\":\"{now:.3}\",\"level\":\"{level}\"")?;
+        let mut line = Line::beginning(&mut writer);
         line.text("service", self.service);
         event.record(&mut line);
-        line.0.push('}');
-        writeln!(writer, "{}", line.0)
+        line.written?;
+        writer.write_str("}\n")
     }
 }
 
 /// A JSON object in the making.
-struct Line(String);
+struct Line<'a> {
+    out: &'a mut dyn Write,
+    written: fmt::Result,
+}
 
-impl Line {
-    fn key(&mut self, name: &str) {
-        self.0.push_str(",\"");
-        self.0
-            .push_str(if name == "message" { "msg" } else { name });
-        self.0.push_str("\":");
+impl<'a> Line<'a> {
+    /// After the first field.
+    fn beginning(out: &'a mut dyn Write) -> Self {
+        Self {
+            out,
+            written: Ok(()),
+        }
+    }
+
+    fn field(&mut self, name: &str, value: fmt::Arguments<'_>) {
+        let name = if name == "message" { "msg" } else { name };
+        if self.written.is_ok() {
+            self.written = write!(self.out, ",\"{name}\":{value}");
+        }
     }
 
     fn text(&mut self, name: &str, text: &str) {
-        self.key(name);
-        let cut = text.floor_char_boundary(TEXT_MAX.min(text.len()));
+        let text = &text[..text.floor_char_boundary(TEXT_MAX.min(text.len()))];
         // serde_json escapes quotes, control characters and line ends; the others that a terminal obeys are not JSON's.
-        match serde_json::to_string(&text[..cut]) {
-            Ok(quoted) => self.0.push_str(&quoted),
-            Err(_) => self.0.push_str("null"),
+        let needs_none = |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if text.bytes().all(needs_none) {
+            self.field(name, format_args!("\"{text}\""));
+        } else if let Ok(quoted) = serde_json::to_string(text) {
+            self.field(name, format_args!("{quoted}"));
         }
     }
 }
 
-impl Visit for Line {
+impl Visit for Line<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.text(field.name(), &format!("{value:?}"));
     }
@@ -125,26 +128,23 @@ impl Visit for Line {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.key(field.name());
-        self.0.push_str(&value.to_string());
+        self.field(field.name(), format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.key(field.name());
-        self.0.push_str(&value.to_string());
+        self.field(field.name(), format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.key(field.name());
-        self.0.push_str(if value { "true" } else { "false" });
+        self.field(field.name(), format_args!("{value}"));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.key(field.name());
-        self.0.push_str(
-            &serde_json::Number::from_f64(value)
-                .map_or_else(|| "null".to_owned(), |n| n.to_string()),
-        );
+        if value.is_finite() {
+            self.field(field.name(), format_args!("{value}"));
+        } else {
+            self.field(field.name(), format_args!("null"));
+        }
     }
 }
 
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn hostile_text_makes_one_bounded_line() {
-        let mut line = Line("{\"level\":\"info\"".to_owned());
+        let mut text = "{\"level\":\"info\"".to_owned();
+        let mut line = Line::beginning(&mut text);
         line.text(
             "message",
             &format!(
@@ -162,11 +163,15 @@ mod tests {
                 "é".repeat(1 << 20)
             ),
         );
-        line.0.push('}');
-        assert_eq!(line.0.lines().count(), 1);
-        assert!(line.0.len() < 8 * 1024);
+        line.text("plain", "a b");
+        text.push('}');
+
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.len() < 8 * 1024);
         let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&line.0).unwrap();
+            serde_json::from_str(&text).unwrap();
         assert_eq!(object["level"], "info");
+        assert_eq!(object["plain"], "a b");
+        assert!(object["msg"].as_str().unwrap().starts_with("\"\n{"));
     }
 }
