@@ -117,7 +117,7 @@ pub struct Life {
     pub started: u32,
     /// Attempts with a result: what the budget is charged for, and the step of the schedule.
     pub finished: u32,
-    /// Attempts whose owner died, or stopped, before their result.
+    /// Attempts whose owner or task died, or stopped, before their result.
     pub interrupted: u32,
     /// Deaths of the owner since the last result.
     pub interrupted_in_a_row: u32,
@@ -175,7 +175,7 @@ pub enum Input {
         epoch: u64,
         verdict: Verdict,
     },
-    /// The owner of `epoch` found an attempt that an earlier owner left open.
+    /// The owner of `epoch` found an attempt left open by an earlier owner, or by a task of its own that is gone.
     Interrupt { epoch: u64 },
     /// The owner stops in good order and cannot wait for the result.
     GiveBack { epoch: u64 },
@@ -232,7 +232,7 @@ pub fn transition<R: Rng + ?Sized>(
             _ => Err(Refusal::Stale),
         },
         Input::Interrupt { epoch } => match &life.open {
-            Some(open) if open.epoch < epoch => Ok(interrupt(life, open.alone, now)),
+            Some(open) if open.epoch <= epoch => Ok(interrupt(life, open.alone, now)),
             _ => Err(Refusal::Stale),
         },
         Input::GiveBack { epoch } => match &life.open {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::backoff::{Backoff, PROMPT};
 use super::queues::Index;
 use super::{Slot, Worker};
+use crate::domain::delivery::Position;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::result::Verdict;
 use crate::domain::transition::{Effect, Input, Life, Refusal, transition};
@@ -61,11 +62,35 @@ impl Answer {
     }
 }
 
+/// Where an attempt left its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Ended, or queued again; or this process is to stop.
+    Settled,
+    /// The store knows better than this attempt: nothing in memory has it any more.
+    Astray,
+}
+
 impl Worker {
+    /// Runs an attempt. However it ends, its delivery is not forgotten before the next start.
+    pub(super) fn go(
+        self: &Arc<Self>,
+        position: Position,
+        attempt: impl Future<Output = Left> + Send + 'static,
+    ) {
+        let worker = Arc::clone(self);
+        self.attempts.spawn(async move {
+            // A task of its own, so that a panic ends that one alone.
+            if tokio::spawn(attempt).await.ok() != Some(Left::Settled) {
+                worker.put_back(position).await;
+            }
+        });
+    }
+
     /// Counts the next attempt of a queued delivery durably, then sends it.
-    pub(super) async fn count_and_send(self: Arc<Self>, slot: Slot, mut stored: Stored) {
+    pub(super) async fn count_and_send(self: Arc<Self>, slot: Slot, mut stored: Stored) -> Left {
         let Some(endpoint) = self.endpoint(slot.endpoint) else {
-            return;
+            return Left::Settled;
         };
         let now = self.now();
         let input = Input::Start {
@@ -78,7 +103,8 @@ impl Worker {
             [Effect::Send { .. }] => {}
             // The clock was set back since it was taken as due.
             [Effect::Refuse(Refusal::NotDue { until })] => {
-                return self.enqueue(slot.endpoint, stored.position, until, slot.alone);
+                self.enqueue(slot.endpoint, stored.position, until, slot.alone);
+                return Left::Settled;
             }
             _ => {
                 tracing::error!(delivery_id = %stored.delivery_id, ?effects, "a queued delivery could not be started");
@@ -94,22 +120,23 @@ impl Worker {
         match self.outside.storage.start(start).await {
             Ok(()) => {
                 stored.life = life;
-                self.send_and_record(slot, stored).await;
+                self.send_and_record(slot, stored).await
             }
             Err(Error::Passing(_)) => {
                 let now = self.now();
                 let later = now.saturating_add(RECOUNT_AFTER).unwrap_or(now);
                 self.enqueue(slot.endpoint, stored.position, later, slot.alone);
+                Left::Settled
             }
             Err(fault) => self.note_fault(&fault),
         }
     }
 
     /// Sends an attempt that is counted, and records how it ended.
-    pub(super) async fn send_and_record(self: Arc<Self>, slot: Slot, stored: Stored) {
+    pub(super) async fn send_and_record(self: Arc<Self>, slot: Slot, stored: Stored) -> Left {
         let index = slot.endpoint;
         let (Some(endpoint), Some(open)) = (self.endpoint(index), stored.life.open) else {
-            return;
+            return Left::Settled;
         };
         let answer = tokio::select! {
             answer = self.send(endpoint, &stored) => Some(answer),
@@ -135,15 +162,15 @@ impl Worker {
         let (life, effects) = self.decide(&stored, input, endpoint);
         let finish = self.result(&stored, open.epoch, &life, &effects, ended);
         if let Err(fault) = self.record(finish).await {
-            self.note_fault(&fault);
             tracing::warn!(delivery_id = %stored.delivery_id, %fault, "a result was not recorded");
-            return;
+            return self.note_fault(&fault);
         }
         match &answer {
             Some(answer) => self.tell(&stored, answer),
             None => self.outside.vitals.interrupted.inc(),
         }
         self.act(index, &stored, &life, &effects);
+        Left::Settled
     }
 
     /// Asks the one function in which a delivery changes.

@@ -69,8 +69,8 @@ impl Worker {
                 if let Some((slot, due_at)) = slots.remove(&stored.position) {
                     // The row may hold a due time of a clock that was ahead; the queue's is reined in.
                     stored.life.due_at = stored.life.due_at.map(|stored| stored.min(due_at));
-                    self.attempts
-                        .spawn(Arc::clone(self).count_and_send(slot, stored));
+                    let position = stored.position;
+                    self.go(position, Arc::clone(self).count_and_send(slot, stored));
                 }
             }
         }

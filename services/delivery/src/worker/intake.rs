@@ -217,8 +217,7 @@ impl Worker {
             created_at: now,
             event: new.event,
         };
-        self.attempts
-            .spawn(Arc::clone(self).send_and_record(slot, stored));
+        self.go(position, Arc::clone(self).send_and_record(slot, stored));
     }
 
     /// One that somebody has already is as it should be; one that is too old is a page that nobody got.

@@ -24,6 +24,7 @@ use crate::domain::delivery::Position;
 use crate::domain::endpoint::Endpoint;
 use crate::error::Error;
 use crate::storage::{Epoch, LANE, Storage};
+use attempt::Left;
 use queues::{Index, Queues, Turn};
 use vitals::{Vitals, age_s, whole_s};
 
@@ -162,14 +163,16 @@ impl Worker {
         self.look_again.notify_one();
     }
 
-    /// Counts a refused write; a final fault stops the process.
-    fn note_fault(&self, error: &Error) {
+    /// Counts a refused write; a final fault stops the process, any other leaves the delivery astray.
+    fn note_fault(&self, error: &Error) -> Left {
         if matches!(error, Error::Fenced { .. } | Error::Stale) {
             self.outside.vitals.refused.inc();
         }
         if error.is_final() {
             self.failure.send_replace(Some(error.clone()));
+            return Left::Settled;
         }
+        Left::Astray
     }
 
     async fn run_gauges(&self) -> Result<(), Error> {

@@ -2,14 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
+use super::backoff::{Backoff, PROMPT};
 use crate::domain::delivery::Position;
-use crate::domain::transition::Input;
+use crate::domain::transition::{Effect, Input};
 use crate::error::Error;
 use crate::storage::{Ended, INTERRUPTED, LANE, Stored};
 
 const PAGE: usize = 4_096;
+/// So that what always fails at once does not fail in a tight loop.
+const PUT_BACK_AFTER: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn recover(&self) -> Result<(), Error> {
@@ -47,6 +51,42 @@ impl Worker {
         Ok(())
     }
 
+    /// Queues a delivery again by what the store says of it; its attempt ended without a result, or the store refused it.
+    pub(super) async fn put_back(&self, position: Position) {
+        self.outside.vitals.put_back.inc();
+        tracing::error!(
+            position,
+            "an attempt left its delivery astray, it is put back"
+        );
+        let mut backoff = Backoff::up_to(PROMPT);
+        // What is astray at a stop is found at the next start.
+        while !self.attempts.is_closed() {
+            tokio::time::sleep(PUT_BACK_AFTER).await;
+            match self.resume(position).await {
+                Ok(()) => return,
+                Err(fault) if fault.is_final() => {
+                    self.note_fault(&fault);
+                    return;
+                }
+                Err(_) => backoff.wait().await,
+            }
+        }
+    }
+
+    async fn resume(&self, position: Position) -> Result<(), Error> {
+        for stored in self.outside.storage.load(LANE, vec![position]).await? {
+            let life = &stored.life;
+            if life.open.is_some() {
+                self.interrupt_one(stored).await?;
+            } else if let Some((endpoint, due_at)) =
+                self.index_of(&stored.endpoint_id).zip(life.due_at)
+            {
+                self.enqueue(endpoint, position, due_at, life.is_suspect());
+            }
+        }
+        Ok(())
+    }
+
     async fn interrupt(&self, positions: Vec<Position>) -> Result<(), Error> {
         for stored in self.outside.storage.load(LANE, positions).await? {
             self.interrupt_one(stored).await?;
@@ -63,6 +103,10 @@ impl Worker {
         };
         let input = Input::Interrupt { epoch: self.epoch };
         let (life, effects) = self.decide(&stored, input, target);
+        if let [Effect::Refuse(_)] = effects[..] {
+            // It belongs to a later owner: our next write is fenced.
+            return Ok(());
+        }
         let ended = Ended::without_answer(INTERRUPTED);
         let finish = self.result(&stored, open.epoch, &life, &effects, ended);
         self.outside.storage.finish(finish).await?;

@@ -12,6 +12,7 @@ pub struct Vitals {
     pub commit_seconds: Histogram,
     pub(crate) attempts: IntCounterVec,
     pub(crate) interrupted: IntCounter,
+    pub(crate) put_back: IntCounter,
     pub(crate) exhausted: IntCounterVec,
     pub(crate) skipped: IntCounterVec,
     pub(crate) refused: IntCounter,
@@ -58,6 +59,10 @@ impl Vitals {
             interrupted: metrics.counter(
                 "delivery_interrupted_total",
                 "Attempts whose owner ended before their result was on record.",
+            ),
+            put_back: metrics.counter(
+                "delivery_put_back_total",
+                "Deliveries that were queued again because their attempt left them astray.",
             ),
             exhausted: metrics.counters(
                 "delivery_exhausted_total",

@@ -165,7 +165,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         (&open, (2, start(5)), Refusal::AttemptOpen),
         (&open, (2, finish(1, 4, FAILURE)), Refusal::Stale),
         (&open, (2, finish(2, 5, FAILURE)), Refusal::Stale),
-        (&open, (2, Input::Interrupt { epoch: 5 }), Refusal::Stale),
+        (&open, (2, Input::Interrupt { epoch: 4 }), Refusal::Stale),
         (&open, (2, Input::GiveBack { epoch: 4 }), Refusal::Stale),
         (&done, (2, start(5)), Refusal::Terminal),
         (&done, (2, finish(1, 5, FAILURE)), Refusal::Stale),
@@ -203,6 +203,7 @@ enum Chance {
     Start { alone: bool },
     Finish { number: u32, success: bool },
     NewOwner,
+    TaskDies,
     Stop,
     OldOwnerReports { success: bool },
 }
@@ -214,6 +215,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         (0_u32..3, prop::bool::weighted(0.2))
             .prop_map(|(number, success)| Chance::Finish { number, success }),
         Just(Chance::NewOwner),
+        Just(Chance::TaskDies),
         Just(Chance::Stop),
         any::<bool>().prop_map(|success| Chance::OldOwnerReports { success }),
     ]
@@ -247,6 +249,7 @@ proptest! {
                     epoch += 1;
                     Input::Interrupt { epoch }
                 }
+                Chance::TaskDies => Input::Interrupt { epoch },
                 Chance::Stop => Input::GiveBack { epoch },
                 Chance::OldOwnerReports { success } => Input::Finish {
                     attempt: life.started, epoch: epoch - 1, verdict: verdict(success),

@@ -4,8 +4,9 @@ use jiff::SignedDuration;
 use runtime::clock::Clock;
 use schema::delivery::Status;
 
+use crate::domain::transition::{Life, State};
 use crate::error::Error;
-use crate::storage::{Attempt, Filter, LANE, Summary};
+use crate::storage::{Attempt, Ended, Filter, Finish, LANE, Summary};
 use world::{Reply, World, payload};
 
 mod world;
@@ -232,6 +233,90 @@ async fn an_attempt_whose_owner_died_is_on_record_and_repeated_at_once() {
         "S9: the late answer changed nothing"
     );
     assert_eq!(world.vitals.refused.get(), 1, "and was counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_task_died_is_on_record_and_repeated() {
+    let world = World::new();
+    let _running = world.start().await;
+    world.then(&[Reply::Panic]);
+
+    world.publish("evt_1");
+    world.until_reported(1).await;
+
+    let (stored, attempts) = look(&world, "evt_1").await;
+    assert_eq!(errors(&attempts), [Some("interrupted"), None]);
+    assert_eq!(stored.life.state.status(), Status::Delivered);
+    assert_eq!(world.vitals.put_back.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_kills_its_task_every_time_is_poison() {
+    let world = World::new();
+    let _running = world.start().await;
+    world.always(Reply::Panic);
+
+    world.publish("evt_1");
+    world.until_reported(1).await;
+
+    assert_eq!(world.received().len(), 3);
+    let poison = (Status::Exhausted, Some("poison"));
+    assert_eq!(status(&world, "evt_1").await, poison);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_result_the_store_refused_is_queued_by_what_the_store_says() {
+    let world = World::new();
+    let running = world.start().await;
+    world.then(&[Reply::Late(Duration::from_secs(10))]);
+    world.publish("evt_1");
+    world.until_received(1).await;
+    // As a commit that was answered with a fault and yet took place.
+    let stored = look(&world, "evt_1").await.0;
+    let life = stored.life;
+    let elsewhere = Finish {
+        lane: LANE,
+        position: stored.position,
+        attempt_epoch: life.open.unwrap().epoch,
+        epoch: life.open.unwrap().epoch,
+        life: Life {
+            state: State::Failed,
+            finished: 1,
+            open: None,
+            due_at: Some(world.clock.now() + SignedDuration::from_secs(30)),
+            ..life
+        },
+        ended: Ended::without_answer("timeout"),
+        report: false,
+        now: world.clock.now(),
+    };
+    world.storage.finish(elsewhere).await.unwrap();
+
+    world.until_received(2).await;
+    assert_eq!(running.stop().await, Ok(()));
+
+    assert_eq!(status(&world, "evt_1").await, (Status::Delivered, None));
+    assert_eq!(world.vitals.put_back.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_later_owner_sends_is_not_interrupted_by_an_earlier_one() {
+    let world = World::new();
+    let old = world.start().await;
+    world.then(&[Reply::Late(Duration::from_secs(5))]);
+    world.always(Reply::Late(Duration::from_secs(14)));
+    world.publish("evt_1");
+    world.until_received(1).await;
+
+    let _new = world.start().await;
+    world.until_reported(1).await;
+
+    let (_, attempts) = look(&world, "evt_1").await;
+    assert_eq!(errors(&attempts), [Some("interrupted"), None]);
+    let took = attempts[1].ended.clone().unwrap().duration_ms.unwrap();
+    assert!((14_000..14_100).contains(&took), "{took}");
+    assert_eq!(world.received().len(), 2);
+    old.kill();
 }
 
 #[tokio::test(start_paused = true)]

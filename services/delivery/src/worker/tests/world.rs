@@ -45,6 +45,8 @@ pub(super) enum Reply {
     Late(Duration),
     /// No answer ever.
     Hang,
+    /// The attempt's task dies of it.
+    Panic,
 }
 
 /// One request that arrived at the destination.
@@ -404,6 +406,7 @@ async fn page(State(state): State<Arc<Neighbours>>, headers: HeaderMap, body: By
             answer(202)
         }
         Reply::Hang => std::future::pending().await,
+        Reply::Panic => panic!("as a fault of the sender would"),
     }
 }
 
