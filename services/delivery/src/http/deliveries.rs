@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use http::HeaderMap;
 use jiff::Timestamp;
 use runtime::extract::Query;
 use runtime::problem::{Code, Problem};
 use schema::delivery::Status;
-use schema::{CorrelationId, EventId};
+use schema::{CorrelationId, EventId, names};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::delivery::{DeliveryId, Position};
@@ -29,7 +30,7 @@ pub(super) struct Asked {
 }
 
 /// A page, newest first; it may end before its limit.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(super) struct PageView {
     deliveries: Vec<DeliveryView>,
     /// Asks for the next page; null on the last one.
@@ -78,11 +79,15 @@ pub(super) struct AttemptView {
 
 pub(super) async fn list(
     State(storage): State<Arc<dyn Storage>>,
+    headers: HeaderMap,
     Query(asked): Query<Asked>,
 ) -> Result<Json<PageView>, Problem> {
     let limit = asked.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Code::InvalidQuery.because(format!("limit is 1 to {LIMIT_MAX}")));
+    }
+    if !sees(&headers, ONCALL) {
+        return Ok(Json(PageView::default()));
     }
     let filter = Filter {
         event_id: asked.event_id,
@@ -103,9 +108,13 @@ pub(super) async fn list(
 
 pub(super) async fn one(
     State(storage): State<Arc<dyn Storage>>,
+    headers: HeaderMap,
     Path(delivery_id): Path<String>,
 ) -> Result<Json<DeliveryWithAttempts>, Problem> {
     let unknown = || Code::NotFound.because("no such delivery");
+    if !sees(&headers, ONCALL) {
+        return Err(unknown());
+    }
     let id = DeliveryId::parse(&delivery_id).ok_or_else(unknown)?;
     let (summary, attempts) = storage
         .delivery(id)
@@ -116,6 +125,13 @@ pub(super) async fn one(
         delivery: summary.into(),
         attempts: attempts.into_iter().map(AttemptView::from).collect(),
     }))
+}
+
+/// Whether the caller may see a client's rows; the gateway says who asks.
+fn sees(headers: &HeaderMap, client_id: &str) -> bool {
+    headers
+        .get(names::CLIENT)
+        .is_none_or(|caller| caller.as_bytes() == client_id.as_bytes())
 }
 
 fn refuse(fault: Error) -> Problem {

@@ -6,6 +6,7 @@ use http::{Request, StatusCode};
 use jiff::Timestamp;
 use runtime::clock::Clock;
 use schema::delivery::Status;
+use schema::names;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -17,7 +18,15 @@ use crate::storage::conformance::{page, pending};
 use crate::storage::{Ended, Finish, LANE, Memory, Storage};
 
 async fn get(router: &Router, path: &str) -> (StatusCode, Value) {
-    let request = Request::get(path).body(Body::empty()).unwrap();
+    ask(router, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+async fn get_as(router: &Router, client: &str, path: &str) -> (StatusCode, Value) {
+    let request = Request::get(path).header(names::CLIENT, client);
+    ask(router, request.body(Body::empty()).unwrap()).await
+}
+
+async fn ask(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
     let response = router.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
@@ -111,6 +120,25 @@ async fn a_delivery_tells_every_attempt() {
         "next_attempt_at": "1970-01-01T00:01:00Z",
     }]);
     assert_eq!(delivery["attempts"], attempts);
+}
+
+#[tokio::test]
+async fn a_client_sees_its_own_rows_and_no_others() {
+    let storage = filled().await;
+    let router = routes(Arc::clone(&storage) as Arc<dyn Storage>);
+    let (_, all) = get(&router, "/webhooks/deliveries").await;
+    let id = all["deliveries"][0]["delivery_id"].as_str().unwrap();
+    let one = format!("/webhooks/deliveries/{id}");
+
+    let (_, own) = get_as(&router, "oncall", "/webhooks/deliveries").await;
+    assert_eq!(own, all);
+    let (status, _) = get_as(&router, "oncall", &one).await;
+    assert_eq!(status, StatusCode::OK);
+
+    let (_, others) = get_as(&router, "acme", "/webhooks/deliveries").await;
+    assert_eq!(others, json!({"deliveries": [], "next_cursor": null}));
+    let (status, _) = get_as(&router, "acme", &one).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
