@@ -1,6 +1,6 @@
 //! `memory:`: everything is gone with the process. Bounded: the oldest ended deliveries leave first.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,11 @@ use crate::error::Error;
 
 /// Ended deliveries that are kept.
 const ENDED_MAX: usize = 10_000;
+/// Ids that are kept of those that left for others: a feed that is read again must not page them again.
+const EVICTED_MAX: usize = 10 * ENDED_MAX;
+
+/// What makes a feed that is read again harmless.
+type Key = (EventId, u32, Arc<str>);
 
 #[derive(Default)]
 pub struct Memory {
@@ -32,7 +37,8 @@ struct Rows {
     reported: Position,
     deliveries: BTreeMap<Position, Row>,
     ids: HashMap<DeliveryId, Position>,
-    known: BTreeMap<(EventId, u32, Arc<str>), Position>,
+    known: BTreeMap<Key, Position>,
+    evicted: VecDeque<Key>,
     open: BTreeSet<Position>,
     ended: BTreeSet<Position>,
     outcomes: BTreeMap<Position, Outcome>,
@@ -233,20 +239,23 @@ impl Rows {
             let Some(oldest) = self.ended.pop_first() else {
                 return;
             };
-            self.remove(oldest);
+            let key = self.remove(oldest);
+            self.evicted.extend(key);
+        }
+        while self.evicted.len() > EVICTED_MAX {
+            if let Some(key) = self.evicted.pop_front() {
+                self.known.remove(&key);
+            }
         }
     }
 
-    fn remove(&mut self, position: Position) {
+    /// Removes a delivery; its key stays known.
+    fn remove(&mut self, position: Position) -> Option<Key> {
         self.ended.remove(&position);
-        if let Some(Row { stored, .. }) = self.deliveries.remove(&position) {
-            self.ids.remove(&stored.delivery_id);
-            self.known.remove(&(
-                stored.event.event_id,
-                stored.event.revision,
-                stored.endpoint_id,
-            ));
-        }
+        let Row { stored, .. } = self.deliveries.remove(&position)?;
+        self.ids.remove(&stored.delivery_id);
+        let event = stored.event;
+        Some((event.event_id, event.revision, stored.endpoint_id))
     }
 
     fn retire(&mut self, after: Position, before: Timestamp) -> Retired {
@@ -263,7 +272,9 @@ impl Rows {
             }
         }
         for position in &old {
-            self.remove(*position);
+            if let Some(key) = self.remove(*position) {
+                self.known.remove(&key);
+            }
         }
         Retired {
             removed: old.len(),
@@ -399,5 +410,39 @@ impl Storage for Memory {
             fault: None,
             disk_reserve_reached: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LANE;
+    use super::super::conformance::{page, pending};
+    use super::*;
+    use crate::domain::transition::{Life, SkipReason};
+
+    fn ended(event_ids: impl Iterator<Item = usize>) -> Vec<NewDelivery> {
+        let ended = |n| NewDelivery {
+            life: Life::skipped(SkipReason::TooOld),
+            ..pending(&format!("evt_{n}"))
+        };
+        event_ids.map(ended).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_evicted_is_still_known_when_the_feed_is_read_again() {
+        let storage = Memory::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let epoch = storage.take_lane(LANE, "test", now).await.unwrap();
+        let many = page(epoch, ended(0..ENDED_MAX + 10));
+        storage.intake(many).await.unwrap();
+        assert_eq!(storage.on(LANE, |rows| rows.deliveries.len()), ENDED_MAX);
+
+        let again = storage.intake(page(epoch, vec![pending("evt_0")])).await;
+        assert_eq!(again, Ok(vec![None]));
+
+        let more = page(epoch, ended(ENDED_MAX + 10..EVICTED_MAX + ENDED_MAX + 11));
+        storage.intake(more).await.unwrap();
+        let kept = storage.on(LANE, |rows| (rows.known.len(), rows.evicted.len()));
+        assert_eq!(kept, (ENDED_MAX + EVICTED_MAX, EVICTED_MAX));
     }
 }
