@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Result, params, params_from_iter};
 use schema::delivery::{DeliveryState, Outcome, Status};
 
-use super::rows::{self, JOINED, STORED, SUMMARY};
+use super::rows::{self, JOINED, JOINED_BY_STATUS, STORED, SUMMARY};
 use crate::domain::delivery::{DeliveryId, Lane, Position};
 use crate::storage::{Attempt, Filler, Filter, Page, SLICE, Stored, Summary, Waiting};
 
@@ -98,26 +98,7 @@ pub(super) fn unreported(connection: &Connection, lane: Lane) -> Result<Vec<Outc
 }
 
 pub(super) fn deliveries(connection: &Connection, lane: Lane, filter: &Filter) -> Result<Page> {
-    let before = filter.before.and_then(|before| i64::try_from(before).ok());
-    let mut conditions = vec!["d.lane = ?", "d.position < ?"];
-    let mut values = vec![
-        Value::from(i64::from(lane)),
-        Value::from(before.unwrap_or(i64::MAX)),
-    ];
-    if let Some(event_id) = &filter.event_id {
-        conditions
-            .push("d.position IN (SELECT delivery FROM known WHERE lane = ? AND event_id = ?)");
-        values.push(Value::from(i64::from(lane)));
-        values.push(Value::from(event_id.clone()));
-    } else if let Some(status) = filter.status.filter(|status| *status != Status::Delivered) {
-        // Its condition is repeated, so that the partial index applies.
-        conditions.push("d.status <> 'delivered' AND d.status = ?");
-        values.push(Value::from(status.as_str().to_owned()));
-    }
-    let sql = format!(
-        "SELECT {SUMMARY} FROM {JOINED} WHERE {} ORDER BY d.position DESC",
-        conditions.join(" AND ")
-    );
+    let (sql, values) = list(lane, filter);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
 
@@ -133,6 +114,34 @@ pub(super) fn deliveries(connection: &Connection, lane: Lane, filter: &Filter) -
         }
     }
     Ok(filler.page)
+}
+
+/// The rows that may match, by the index that leaves the fewest.
+pub(super) fn list(lane: Lane, filter: &Filter) -> (String, Vec<Value>) {
+    let before = filter.before.and_then(|before| i64::try_from(before).ok());
+    let (lane, before) = (
+        Value::from(i64::from(lane)),
+        Value::from(before.unwrap_or(i64::MAX)),
+    );
+    let (from, condition, values) = match (&filter.event_id, filter.status) {
+        // The plus keeps SQLite from walking all positions in search of these few.
+        (Some(event_id), _) => (
+            JOINED,
+            "+d.position < ? AND d.position IN (SELECT delivery FROM known WHERE lane = ? AND event_id = ?)",
+            vec![lane.clone(), before, lane, Value::from(event_id.clone())],
+        ),
+        (None, None | Some(Status::Delivered)) => (JOINED, "d.position < ?", vec![lane, before]),
+        // Its condition is repeated, so that the partial index applies.
+        (None, Some(status)) => (
+            JOINED_BY_STATUS,
+            "d.position < ? AND d.status <> 'delivered' AND d.status = ?",
+            vec![lane, before, Value::from(status.as_str().to_owned())],
+        ),
+    };
+    let sql = format!(
+        "SELECT {SUMMARY} FROM {from} WHERE d.lane = ? AND {condition} ORDER BY d.position DESC"
+    );
+    (sql, values)
 }
 
 pub(super) fn delivery(

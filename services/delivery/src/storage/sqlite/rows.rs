@@ -28,6 +28,10 @@ pub(super) const STORED: &str = concat!(summary_columns!(), ", e.stored_at, e.pa
 pub(super) const JOINED: &str =
     "deliveries d JOIN events e ON e.lane = d.lane AND e.position = d.event";
 
+/// As [`JOINED`], of one status; SQLite would walk all positions instead.
+pub(super) const JOINED_BY_STATUS: &str = "deliveries d INDEXED BY deliveries_by_status \
+     JOIN events e ON e.lane = d.lane AND e.position = d.event";
+
 pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
 }

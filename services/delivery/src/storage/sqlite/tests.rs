@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use rusqlite::ffi;
+use schema::delivery::Status;
 
 use super::*;
 use crate::domain::transition::State;
@@ -214,4 +215,37 @@ async fn below_the_disk_reserve_results_go_and_pages_do_not() {
     report_all(&full).await;
     let retired = full.retire(LANE, 0, at(50)).await.unwrap();
     assert_eq!(retired.removed, 1);
+}
+
+#[test]
+fn a_list_walks_no_more_than_it_asks_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let connection = prepare(&directory.path().join("d.db")).unwrap();
+    let of_event = Some("evt_1".to_owned());
+    for (event_id, status, walk) in [
+        (None, None, "PRIMARY KEY (lane=? AND position<?)"),
+        (of_event, None, "PRIMARY KEY (lane=? AND position=?)"),
+        (
+            None,
+            Some(Status::Failed),
+            "deliveries_by_status (lane=? AND status=? AND position<?)",
+        ),
+    ] {
+        let filter = Filter {
+            event_id,
+            status,
+            ..Filter::default()
+        };
+        let (sql, values) = read::list(LANE, &filter);
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let steps: Vec<String> = plan
+            .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(steps[0].ends_with(walk), "{filter:?}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP")), "{steps:?}");
+    }
 }
