@@ -1,5 +1,8 @@
 //! The fake over its router, and over a socket where the connection matters.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
 
 use axum::Router;
 use axum::body::Body;
