@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::HeaderMap;
 use jiff::Timestamp;
-use runtime::extract::Query;
+use runtime::extract::{Path, Query};
 use runtime::problem::{Code, Problem};
 use schema::delivery::Status;
 use schema::{CorrelationId, EventId, names};

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::extract::Path;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::header;
+use runtime::extract::Path;
 use runtime::problem::{Code, Problem};
 use utoipa_swagger_ui::Config;
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
+use runtime::extract::Path;
 use runtime::problem::{Code, Problem};
 use schema::names;
 
