@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::domain::route::Routing;
-use crate::http::{self, Hub};
+use crate::http::{self, Answers, Hub};
 use crate::metrics::StoreMetrics;
 use crate::storage::{self, Storage};
 use crate::worker::Retention;
@@ -44,6 +44,7 @@ impl App {
                 warnings: config.route_warning,
             },
             metrics,
+            answers: Answers::default(),
             stopping: CancellationToken::new(),
         });
         Ok(Self {

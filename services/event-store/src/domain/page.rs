@@ -13,6 +13,13 @@ pub struct Page {
     pub next: Option<u64>,
 }
 
+impl Page {
+    /// About how many bytes it takes, read and rendered.
+    pub fn weight(&self) -> usize {
+        self.records.iter().map(Record::weight).sum()
+    }
+}
+
 /// Fills a page from rows offered in order.
 pub struct Filler {
     page: Page,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
-use runtime::extract::Query;
+use runtime::extract::{Path, Query};
 use runtime::problem::{Code, Problem};
 use schema::{EventId, Kind, Severity, Source};
 use serde::Deserialize;
@@ -36,7 +36,8 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let query = params.check()?;
     let page = hub.storage.events(query).await?;
-    Ok(render::json(render::page(&page).map_err(unwritable)?))
+    let room = hub.answers.room_for(page.weight())?;
+    Ok(room.hold(render::page(&page).map_err(unwritable)?))
 }
 
 pub(super) async fn one(

@@ -1,5 +1,6 @@
 //! What event-store answers.
 
+mod answers;
 mod events;
 mod feed;
 mod intake;
@@ -18,12 +19,15 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::route::Routing;
 use crate::metrics::StoreMetrics;
 use crate::storage::Storage;
+pub(crate) use answers::Answers;
 
 /// What handlers need.
 pub(crate) struct Hub {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) routing: Routing,
     pub(crate) metrics: StoreMetrics,
+    /// Pages on their way to those who asked.
+    pub(crate) answers: Answers,
     /// Cancelled at the end, so that nobody waits for the feed any more.
     pub(crate) stopping: CancellationToken,
 }

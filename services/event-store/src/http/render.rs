@@ -15,14 +15,14 @@ use crate::storage::FeedSlice;
 type Rendered = Result<Vec<u8>, serde_json::Error>;
 
 /// A JSON answer of these bytes.
-pub(super) fn json(body: Vec<u8>) -> Response {
+pub(super) fn json(body: impl IntoResponse) -> Response {
     let media = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, media)], body).into_response()
 }
 
 /// [`schema::event::EventsPage`].
 pub(super) fn page(page: &Page) -> Rendered {
-    let mut out = Vec::with_capacity(64 + page.records.iter().map(Record::weight).sum::<usize>());
+    let mut out = Vec::with_capacity(64 + page.weight());
     out.extend_from_slice(b"{\"events\":");
     array(&mut out, &page.records, |out, record| {
         view(out, record, None)

@@ -59,6 +59,7 @@ impl Service {
             storage: storage(&metrics),
             routing: Routing::default(),
             metrics,
+            answers: Answers::default(),
             stopping: CancellationToken::new(),
         });
         let router = base.wrap(routes(Arc::clone(&hub)), Health::new());
