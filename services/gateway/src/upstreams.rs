@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use reqwest_middleware::ClientWithMiddleware;
 use runtime::health::Finding;
-use runtime::http_client::failure_code;
+use runtime::http_client::{self, failure_code};
 use runtime::upstream::Upstream;
 use schema::names;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::config::Config;
 
@@ -78,19 +80,74 @@ impl Upstreams {
     }
 }
 
-/// Asks one replica's `/readyz`.
+/// The longest `/readyz` that is passed on, in bytes.
+const TOLD_MAX: usize = 64 * 1024;
+
+/// Asks one replica's `/readyz`, and tells what it told: whoever asks can reach the gateway alone.
 pub async fn look_at(upstream: Arc<Upstream>, client: ClientWithMiddleware) -> Finding {
     let count = upstream.count();
     let Some(replica) = upstream.pick() else {
         return Finding::down("no replica is known");
     };
     let answer = client.get(replica.url(names::READYZ)).send().await;
-    let finding = match answer.map(|answer| answer.status()) {
-        Ok(StatusCode::OK) => Finding::up(),
-        Ok(status) => Finding::down(format!("answered {}", status.as_u16())),
+    let finding = match answer {
+        Ok(answer) => {
+            let status = answer.status();
+            let told = http_client::read_body(answer, TOLD_MAX).await;
+            judge(status, &told.unwrap_or_default())
+        }
         Err(fault) => Finding::down(failure_code(&fault)),
     };
     finding
         .with("replicas", count.known)
         .with("living", count.living)
+}
+
+/// Up when all it depends on is up, degraded when something is not, down when it says that it is of no use.
+fn judge(status: StatusCode, told: &[u8]) -> Finding {
+    #[derive(Deserialize)]
+    struct Told {
+        dependencies: Map<String, Value>,
+    }
+    let finding = |troubled: bool| match status {
+        StatusCode::OK if troubled => Finding::degraded("see its dependencies"),
+        StatusCode::OK => Finding::up(),
+        _ => Finding::down(format!("answered {}", status.as_u16())),
+    };
+    match serde_json::from_slice(told) {
+        Ok(Told { dependencies }) => {
+            let troubled = dependencies.values().any(|one| one["status"] != "up");
+            finding(troubled).with("dependencies", dependencies)
+        }
+        Err(_) => finding(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::health::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_judged_by_what_it_tells_of_its_own_dependencies() {
+        let trouble = r#"{"dependencies":{"storage":{"status":"degraded","reason":"disk"}}}"#;
+        for (status, told, expected) in [
+            (
+                200,
+                r#"{"dependencies":{"storage":{"status":"up"}}}"#,
+                Status::Up,
+            ),
+            (200, "no JSON", Status::Up),
+            (200, trouble, Status::Degraded),
+            (503, trouble, Status::Down),
+        ] {
+            let finding = judge(StatusCode::from_u16(status).unwrap(), told.as_bytes());
+
+            assert_eq!(finding.status, expected, "{status} {told}");
+            if told == trouble {
+                assert_eq!(finding.detail["dependencies"]["storage"]["reason"], "disk");
+            }
+        }
+    }
 }
