@@ -43,7 +43,7 @@ logs: ## follow the containers' logs
 .PHONY: test
 test: ## unit, conformance and stack tests
 	$(BUILD)
-	cargo test --workspace --lib --bins --tests
+	cargo test --workspace --lib --bins --tests --no-fail-fast
 
 .PHONY: test-compose
 test-compose: ## the same scenarios against containers of their own (needs Docker and Rust)
