@@ -10,6 +10,7 @@ pub mod intake;
 pub mod names;
 pub mod status;
 pub mod summary;
+pub mod webhooks;
 
 pub use correlation::CorrelationId;
 pub use event::{Event, EventId, Kind, Severity, Source};
