@@ -34,7 +34,8 @@ impl Error {
 impl From<Refusal<Self>> for Error {
     fn from(refusal: Refusal<Self>) -> Self {
         match refusal {
-            Refusal::Overloaded => Self::Overloaded,
+            // Its writes are nobody's, so that no share is over.
+            Refusal::Overloaded | Refusal::OverShare => Self::Overloaded,
             Refusal::Stopped => Self::Fatal("the writer has stopped".to_owned()),
             Refusal::Failed(fault) => fault,
         }

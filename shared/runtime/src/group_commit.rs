@@ -1,13 +1,18 @@
 //! Group commit (R1): one writer takes whatever is queued, commits it as one transaction, and answers everybody.
 //!
 //! Nobody waits for company: a write that comes alone is committed alone, and those that arrive meanwhile form the next
-//! group. Urgent writes (counts and outcomes) go before the others.
+//! group. Urgent writes (counts and outcomes) go before the others; the others take turns by payer, so that nobody waits
+//! behind another's backlog.
+
+mod turns;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
+
+use turns::Turns;
 
 /// What commits: a store's one writer. Runs on a thread of its own.
 pub trait Commit: Send + 'static {
@@ -21,6 +26,13 @@ pub trait Commit: Send + 'static {
     /// How much of the group's bound this write takes: its rows.
     fn weight(write: &Self::Write) -> usize;
 
+    /// Whose turn a write that is not urgent takes: a client. Writes of one payer are committed in the order in which they
+    /// came, those of different payers in turn. A payer may hold a quarter of the capacity; 0, for writes that are
+    /// nobody's, all of it.
+    fn payer(_write: &Self::Write) -> u64 {
+        NOBODY
+    }
+
     /// Called after each group, with its size, before the answers are given out.
     fn committed(&mut self, _weight: usize) {}
 }
@@ -31,6 +43,9 @@ pub enum Refusal<E> {
     /// The queue is full; nothing was written.
     #[error("too many writes are waiting")]
     Overloaded,
+    /// The payer's share of the queue is full, whatever room there is for others; nothing was written.
+    #[error("too many writes of this payer are waiting")]
+    OverShare,
     /// The writer has stopped; nothing was written.
     #[error("the writer has stopped")]
     Stopped,
@@ -41,6 +56,10 @@ pub enum Refusal<E> {
 
 /// The most weight (rows) of one transaction, save that a single heavier write goes alone.
 const GROUP_MAX: usize = 512;
+/// The payer of what no client pays for.
+const NOBODY: u64 = 0;
+/// One payer may hold one part in so many of the capacity, so that the others find room.
+const SHARES: usize = 4;
 
 /// The way to the writer. Dropping the last clone stops it, after what is queued.
 pub struct GroupCommit<C: Commit> {
@@ -65,8 +84,7 @@ struct Shared<C: Commit> {
 
 struct Queue<C: Commit> {
     urgent: VecDeque<Waiting<C>>,
-    normal: VecDeque<Waiting<C>>,
-    weight: usize,
+    normal: Turns<Waiting<C>>,
     stopped: bool,
 }
 
@@ -104,12 +122,12 @@ impl<C: Commit> Shared<C> {
 }
 
 impl<C: Commit> GroupCommit<C> {
-    /// Starts the writer's thread. At most `capacity` weight waits; what comes beyond is refused.
+    /// Starts the writer's thread. At most `capacity` weight waits, of one payer a quarter of it; what comes beyond is
+    /// refused.
     pub fn start(name: &str, backend: C, capacity: usize) -> std::io::Result<Self> {
         let queue = Queue {
             urgent: VecDeque::new(),
-            normal: VecDeque::new(),
-            weight: 0,
+            normal: Turns::new(),
             stopped: false,
         };
         let shared = Arc::new(Shared {
@@ -156,16 +174,31 @@ impl<C: Commit> GroupCommit<C> {
             if urgent {
                 queue.urgent.push_back(Waiting { write, answer });
             } else {
-                if queue.weight + weight > self.shared.capacity && queue.weight > 0 {
-                    return Err(Refusal::Overloaded);
-                }
-                queue.weight += weight;
-                queue.normal.push_back(Waiting { write, answer });
+                let payer = C::payer(&write);
+                admit(&queue.normal, payer, weight, self.shared.capacity)?;
+                queue.normal.push(payer, weight, Waiting { write, answer });
             }
         }
         self.shared.arrived.notify_one();
         answered.await.unwrap_or(Err(Refusal::Stopped))
     }
+}
+
+/// A write heavier than its bound is taken where nothing else waits: it would never find room.
+fn admit<W, E>(
+    waiting: &Turns<W>,
+    payer: u64,
+    weight: usize,
+    capacity: usize,
+) -> Result<(), Refusal<E>> {
+    let beyond = |held: usize, bound: usize| held > 0 && held + weight > bound;
+    if payer != NOBODY && beyond(waiting.weight_of(payer), capacity / SHARES) {
+        return Err(Refusal::OverShare);
+    }
+    if beyond(waiting.weight(), capacity) {
+        return Err(Refusal::Overloaded);
+    }
+    Ok(())
 }
 
 /// However the writer ends, nobody waits for it any more.
@@ -219,24 +252,21 @@ fn next_group<C: Commit>(shared: &Shared<C>) -> Option<Group<C>> {
     }
     let (mut writes, mut answers, mut weight) = (Vec::new(), Vec::new(), 0);
     loop {
-        let urgent = !queue.urgent.is_empty();
-        let line = if urgent {
-            &mut queue.urgent
-        } else {
-            &mut queue.normal
+        let urgent = queue.urgent.front().map(|next| C::weight(&next.write));
+        let Some(more) = urgent.or_else(|| queue.normal.next_weight()) else {
+            break;
         };
-        let Some(next) = line.front() else { break };
-        let more = C::weight(&next.write);
         if weight + more > GROUP_MAX && weight > 0 {
             break;
         }
-        let Some(Waiting { write, answer }) = line.pop_front() else {
+        let next = match urgent {
+            Some(_) => queue.urgent.pop_front(),
+            None => queue.normal.pop(),
+        };
+        let Some(Waiting { write, answer }) = next else {
             break;
         };
         weight += more;
-        if !urgent {
-            queue.weight -= more;
-        }
         writes.push(write);
         answers.push(answer);
     }
@@ -244,135 +274,4 @@ fn next_group<C: Commit>(shared: &Shared<C>) -> Option<Group<C>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-    use std::time::Duration;
-
-    use super::*;
-
-    /// Commits nothing until let; tells what each group held.
-    struct Gate {
-        open: mpsc::Receiver<Result<(), String>>,
-        groups: mpsc::Sender<Vec<u32>>,
-    }
-
-    impl Commit for Gate {
-        type Write = u32;
-        type Answer = u32;
-        type Error = String;
-
-        fn commit(&mut self, writes: &[u32]) -> Result<Vec<u32>, String> {
-            self.groups.send(writes.to_vec()).unwrap();
-            self.open.recv().unwrap()?;
-            Ok(writes.iter().map(|write| write * 10).collect())
-        }
-
-        fn weight(_: &u32) -> usize {
-            1
-        }
-    }
-
-    type Held = (
-        GroupCommit<Gate>,
-        mpsc::Sender<Result<(), String>>,
-        mpsc::Receiver<Vec<u32>>,
-    );
-
-    fn gate(capacity: usize) -> Held {
-        let (let_through, open) = mpsc::channel();
-        let (groups, seen) = mpsc::channel();
-        (
-            GroupCommit::start("gate", Gate { open, groups }, capacity).unwrap(),
-            let_through,
-            seen,
-        )
-    }
-
-    async fn queued(writer: &GroupCommit<Gate>, count: usize) {
-        while {
-            let queue = writer.shared.lock();
-            queue.urgent.len() + queue.normal.len() < count
-        } {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn what_arrives_during_a_commit_is_the_next_group_with_the_urgent_first() {
-        let (writer, let_through, seen) = gate(100);
-        let first = tokio::spawn({
-            let writer = writer.clone();
-            async move { writer.submit(1).await }
-        });
-        assert_eq!(seen.recv().unwrap(), [1]);
-        let late = tokio::spawn({
-            let writer = writer.clone();
-            async move { writer.submit(2).await }
-        });
-        queued(&writer, 1).await;
-        let urgent = tokio::spawn({
-            let writer = writer.clone();
-            async move { writer.submit_urgent(3).await }
-        });
-        queued(&writer, 2).await;
-
-        let_through.send(Ok(())).unwrap();
-        assert_eq!(seen.recv().unwrap(), [3, 2]);
-        let_through.send(Ok(())).unwrap();
-
-        assert_eq!(first.await.unwrap(), Ok(10));
-        assert_eq!(late.await.unwrap(), Ok(20));
-        assert_eq!(urgent.await.unwrap(), Ok(30));
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_failed_commit_fails_its_group_and_not_the_next() {
-        let (writer, let_through, _seen) = gate(100);
-        let_through.send(Err("disk full".to_owned())).unwrap();
-        let_through.send(Ok(())).unwrap();
-        assert_eq!(
-            writer.submit(1).await,
-            Err(Refusal::Failed("disk full".to_owned()))
-        );
-        assert_eq!(writer.submit(2).await, Ok(20));
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn beyond_its_capacity_it_refuses_at_once() {
-        let (writer, let_through, seen) = gate(2);
-        let held = tokio::spawn({
-            let writer = writer.clone();
-            async move { writer.submit(1).await }
-        });
-        seen.recv().unwrap();
-        let waiting: Vec<_> = (2..4)
-            .map(|n| {
-                tokio::spawn({
-                    let writer = writer.clone();
-                    async move { writer.submit(n).await }
-                })
-            })
-            .collect();
-        queued(&writer, 2).await;
-
-        assert_eq!(writer.submit(4).await, Err(Refusal::Overloaded));
-
-        let_through.send(Ok(())).unwrap();
-        let_through.send(Ok(())).unwrap();
-        assert_eq!(held.await.unwrap(), Ok(10));
-        for answer in waiting {
-            assert!(answer.await.unwrap().is_ok());
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_writer_that_panics_leaves_nobody_waiting() {
-        let (writer, let_through, _seen) = gate(2);
-        drop(let_through);
-        let answer = tokio::time::timeout(Duration::from_secs(5), writer.submit(1))
-            .await
-            .unwrap();
-        assert_eq!(answer, Err(Refusal::Stopped));
-        assert_eq!(writer.submit(2).await, Err(Refusal::Stopped));
-    }
-}
+mod tests;

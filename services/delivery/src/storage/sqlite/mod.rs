@@ -104,7 +104,9 @@ fn flatten(answer: Result<Result<Answer, Error>, Refusal<Error>>) -> Result<Answ
     match answer {
         Ok(answer) => answer,
         Err(Refusal::Failed(fault)) => Err(fault),
-        Err(Refusal::Overloaded) => Err(Error::Passing("too many writes are waiting".to_owned())),
+        Err(Refusal::Overloaded | Refusal::OverShare) => {
+            Err(Error::Passing("too many writes are waiting".to_owned()))
+        }
         Err(Refusal::Stopped) => Err(Error::Broken("the writer has stopped".to_owned())),
     }
 }
