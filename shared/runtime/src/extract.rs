@@ -25,7 +25,8 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
     read_body_into_room(body, limit, |_| Ok(())).await
 }
 
-/// As [`read_body`]; asks for room for each piece, so many bytes long, before it is kept.
+/// As [`read_body`]; asks for room for each piece, so many bytes long, before it is kept. Where there is none, the rest is
+/// read unkept.
 pub async fn read_body_into_room(
     body: Body,
     limit: usize,
@@ -61,6 +62,7 @@ async fn read_frames(
     let mut first = Bytes::new();
     let mut kept = BytesMut::new();
     let mut length = 0;
+    let mut no_room = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Code::InvalidRequest.because("the body broke off"))?;
         // Trailers are dropped.
@@ -71,11 +73,13 @@ async fn read_frames(
         if length > limit.saturating_add(OVERRUN_READ) {
             return Err(too_large());
         }
-        if length > limit {
+        if no_room.is_none() && length <= limit {
+            no_room = take_room(data.len()).err();
+        }
+        if no_room.is_some() || length > limit {
             (first, kept) = (Bytes::new(), BytesMut::new());
             continue;
         }
-        take_room(data.len())?;
         if first.is_empty() && kept.is_empty() {
             // Most bodies are one frame, and need no copy.
             first = data;
@@ -89,6 +93,9 @@ async fn read_frames(
     }
     if length > limit {
         return Err(too_large());
+    }
+    if let Some(problem) = no_room {
+        return Err(problem);
     }
     Ok(if kept.is_empty() {
         first

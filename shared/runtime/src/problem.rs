@@ -39,6 +39,10 @@ codes! {
     NotFound = "not_found", NOT_FOUND, "There is nothing here";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take that method";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";
+    Conflict = "conflict", CONFLICT, "What was asked does not fit how things stand";
+    IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The idempotency key belongs to another event";
+    EndpointBuiltIn = "endpoint_built_in", CONFLICT, "This endpoint is set by configuration";
+    TooManyEndpoints = "too_many_endpoints", CONFLICT, "This client has as many endpoints as it may have";
     /// The reader's token is of another history of the store (R3).
     FeedDiverged = "feed_diverged", CONFLICT, "The token is not of this store's history";
     /// The reader's token is below the oldest notice kept (R3).
@@ -46,7 +50,14 @@ codes! {
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is too large";
     UriTooLong = "uri_too_long", URI_TOO_LONG, "The address is too long";
     UnsupportedMedia = "unsupported_media", UNSUPPORTED_MEDIA_TYPE, "The body has a type or encoding that is not taken";
+    InvalidUrl = "invalid_url", UNPROCESSABLE_ENTITY, "This is no URL of an endpoint";
+    /// It may be a good URL, but leads where nothing may be sent.
+    EndpointUrlForbidden = "endpoint_url_forbidden", UNPROCESSABLE_ENTITY, "Nothing is sent to where this URL leads";
+    /// Another setting than the URL.
+    InvalidEndpoint = "invalid_endpoint", UNPROCESSABLE_ENTITY, "A setting of the endpoint is not taken";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    /// The client's own limit; ours is `Unavailable` (R10).
+    ClientOverloaded = "client_overloaded", TOO_MANY_REQUESTS, "This client has too much waiting";
     Internal = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here";
     UpstreamFailed = "upstream_failed", BAD_GATEWAY, "The service behind the gateway broke off";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Not possible now, try again";

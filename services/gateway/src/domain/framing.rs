@@ -20,7 +20,7 @@ const SINGLE: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::AUTHORIZATION,
     HeaderName::from_static(names::STRIPE_SIGNATURE),
-    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static(names::IDEMPOTENCY_KEY),
     HeaderName::from_static(names::CORRELATION_ID),
 ];
 
@@ -138,6 +138,11 @@ mod tests {
             (
                 "/events",
                 &[host, ("x-correlation-id", b"a"), ("x-correlation-id", b"b")],
+                Some(Code::InvalidRequest),
+            ),
+            (
+                "/webhooks/events",
+                &[host, ("idempotency-key", b"a"), ("idempotency-key", b"a")],
                 Some(Code::InvalidRequest),
             ),
             (

@@ -1,11 +1,9 @@
 //! The keys that callers show.
 
 use runtime::config::Secrets;
+use schema::webhooks::CLIENT_ID_MAX;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-
-/// The longest name of a client, in bytes.
-const CLIENT_MAX: usize = 64;
 
 /// What stands for a key: as long as any other, and of no use to who reads it.
 pub type KeyDigest = [u8; 32];
@@ -82,7 +80,7 @@ fn digest(key: &str) -> KeyDigest {
 
 fn is_client(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=CLIENT_MAX).contains(&name.len()) && name.bytes().all(allowed)
+    (1..=CLIENT_ID_MAX).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 #[cfg(test)]

@@ -16,22 +16,21 @@ use axum::routing::{MethodFilter, get, on};
 use runtime::extract::Path;
 use runtime::problem::{Code, Problem};
 use schema::names;
+use schema::webhooks::{BATCH_BYTES_MAX, PAYLOAD_MAX};
 
 use crate::upstreams::Service;
-use proxy::Proxy;
+use proxy::{Proxy, Room};
 
 /// The largest body of an ordinary request, in bytes.
 const BODY_MAX: usize = 256 * 1024;
 const SUMMARIZE_BODY_MAX: usize = 64 * 1024;
+/// An event's payload, and room for what stands around it; delivery bounds the payload alone.
+const EVENT_BODY_MAX: usize = PAYLOAD_MAX + 64 * 1024;
 
 const GET: MethodFilter = MethodFilter::GET;
 const POST: MethodFilter = MethodFilter::POST;
+const PATCH: MethodFilter = MethodFilter::PATCH;
 const DELETE: MethodFilter = MethodFilter::DELETE;
-const ANY: MethodFilter = GET
-    .or(POST)
-    .or(DELETE)
-    .or(MethodFilter::PUT)
-    .or(MethodFilter::PATCH);
 
 /// A path that is passed on.
 pub struct Route {
@@ -41,6 +40,8 @@ pub struct Route {
     pub service: Service,
     /// Of methods that have a body, in bytes.
     pub body_max: usize,
+    /// What its bodies are kept in.
+    pub room: Room,
     /// From the choice of a replica to the end of its answer.
     pub timeout: Duration,
 }
@@ -51,13 +52,17 @@ const fn route(path: &'static str, methods: MethodFilter, service: Service) -> R
         methods,
         service,
         body_max: BODY_MAX,
+        room: Room::Shared,
         timeout: Duration::from_secs(15),
     }
 }
 
 /// Everything that is passed on. `/internal/…` and `/feed` are not here, and so not reachable.
 pub const ROUTES: &[Route] = &[
-    route(names::INGEST_STRIPE, POST, Service::StripeIngester),
+    Route {
+        room: Room::Stripe,
+        ..route(names::INGEST_STRIPE, POST, Service::StripeIngester)
+    },
     Route {
         // Fetches pages of vendors, each with its own timeout.
         timeout: Duration::from_secs(60),
@@ -79,7 +84,30 @@ pub const ROUTES: &[Route] = &[
         body_max: SUMMARIZE_BODY_MAX,
         ..route(names::SUMMARIZE, POST, Service::Summarizer)
     },
-    route("/webhooks/{*rest}", ANY, Service::Delivery),
+    route(names::CLIENTS, GET, Service::Delivery),
+    route(names::WEBHOOK_CLIENT, DELETE, Service::Delivery),
+    route(names::CLIENT_ENDPOINTS, GET.or(POST), Service::Delivery),
+    route(names::ENDPOINT, GET.or(PATCH).or(DELETE), Service::Delivery),
+    route(names::ENDPOINT_ENABLE, POST, Service::Delivery),
+    route(names::ENDPOINT_DISABLE, POST, Service::Delivery),
+    route(names::ENDPOINT_ROTATE, POST, Service::Delivery),
+    route(names::ENDPOINT_TEST, POST, Service::Delivery),
+    route(names::ENDPOINT_RECOVER, POST, Service::Delivery),
+    Route {
+        body_max: EVENT_BODY_MAX,
+        ..route(names::WEBHOOK_EVENTS, GET.or(POST), Service::Delivery)
+    },
+    Route {
+        body_max: BATCH_BYTES_MAX,
+        room: Room::Batches,
+        ..route(names::WEBHOOK_EVENTS_BATCH, POST, Service::Delivery)
+    },
+    route(names::WEBHOOK_EVENT, GET, Service::Delivery),
+    route(names::DELIVERIES, GET, Service::Delivery),
+    route(names::DELIVERY, GET, Service::Delivery),
+    route(names::DELIVERY_RETRY, POST, Service::Delivery),
+    route(names::DELIVERY_CANCEL, POST, Service::Delivery),
+    route(names::JOB, GET.or(DELETE), Service::Delivery),
 ];
 
 /// A service's own metrics, by its name.

@@ -27,14 +27,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Route;
 use super::guard::BoundTo;
 use crate::domain::framing;
-use crate::upstreams::{Service, Upstreams};
+use crate::upstreams::Upstreams;
 
 /// What a service gets of the caller's headers. Everything else stays here: hop-by-hop and framing headers, keys, and
 /// whatever begins `x-signalpost-`.
 const REQUEST_HEADERS: [HeaderName; 4] = [
     header::ACCEPT,
     header::CONTENT_TYPE,
-    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static(names::IDEMPOTENCY_KEY),
     HeaderName::from_static(names::STRIPE_SIGNATURE),
 ];
 /// What the caller gets of a service's headers. The correlation id joins in [`runtime::base`].
@@ -51,15 +51,41 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
 const RETRY_AFTER_S: u64 = 2;
 /// Bodies of requests in flight, all together, in bytes; Stripe's events have as much for themselves.
 const BODIES_MAX: usize = 128 << 20;
+/// Bodies of batches in flight: four of the longest.
+const BATCHES_MAX: usize = 64 << 20;
+
+/// What the bodies of requests in flight are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Shared,
+    /// Of its own, so that no other caller holds up Stripe's events, nor one of those without a key the others.
+    Stripe,
+    /// Of its own, so that a few long bodies do not hold up many short ones.
+    Batches,
+}
 
 /// Passes requests on to the replicas.
 pub struct Proxy {
     client: Client<HttpConnector, Full<Bytes>>,
     upstreams: Arc<Upstreams>,
-    /// A permit is a byte of a body that has come.
-    room: Semaphore,
-    /// Of its own, so that no other caller holds up Stripe's events, nor one of those without a key the others.
-    stripe_room: Semaphore,
+    rooms: Rooms,
+}
+
+/// A permit is a byte of a body that has come.
+struct Rooms {
+    shared: Semaphore,
+    stripe: Semaphore,
+    batches: Semaphore,
+}
+
+impl Rooms {
+    fn of(&self, room: Room) -> &Semaphore {
+        match room {
+            Room::Shared => &self.shared,
+            Room::Stripe => &self.stripe,
+            Room::Batches => &self.batches,
+        }
+    }
 }
 
 /// A request for a service, before a replica is chosen.
@@ -75,8 +101,11 @@ impl Proxy {
         Self {
             client: http_client::forwarding(),
             upstreams,
-            room: Semaphore::new(BODIES_MAX),
-            stripe_room: Semaphore::new(BODIES_MAX),
+            rooms: Rooms {
+                shared: Semaphore::new(BODIES_MAX),
+                stripe: Semaphore::new(BODIES_MAX),
+                batches: Semaphore::new(BATCHES_MAX),
+            },
         }
     }
 
@@ -87,10 +116,7 @@ impl Proxy {
         } else {
             0
         };
-        let room = match route.service {
-            Service::StripeIngester => &self.stripe_room,
-            _ => &self.room,
-        };
+        let room = self.rooms.of(route.room);
         let (outgoing, _held) = Outgoing::read(request, limit, room).await?;
         let upstream = self.upstreams.of(route.service);
         self.send(upstream, &outgoing, route.timeout).await
@@ -148,11 +174,13 @@ impl Outgoing {
         let (parts, body) = request.into_parts();
         let mut held: Option<SemaphorePermit<'_>> = None;
         let take_room = |length| {
-            let more = take(room, length)?;
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
+            // Where there is none, what came is not kept.
+            let before = held.take();
+            let mut more = take(room, length)?;
+            if let Some(before) = before {
+                more.merge(before);
             }
+            held = Some(more);
             Ok(())
         };
         let body = extract::read_body_into_room(body, limit, take_room).await?;

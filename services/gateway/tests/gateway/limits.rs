@@ -10,6 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future, stream};
 use http::{Method, StatusCode};
 use runtime::http_client;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::support::{Fake, Running, all_at, ask, assert_problem, router, until};
@@ -25,7 +27,8 @@ async fn a_body_is_taken_up_to_its_bound_and_not_beyond() {
         ("POST", "/ingest/stripe", 256 * KIB),
         ("POST", "/destinations/pagerduty", 256 * KIB),
         ("POST", "/ai/summarize", 64 * KIB),
-        ("POST", "/webhooks/events", 256 * KIB),
+        ("POST", "/webhooks/events", 320 * KIB),
+        ("POST", "/webhooks/events/batch", 16 * 1024 * KIB),
         ("PATCH", "/webhooks/endpoints/ep_1", 256 * KIB),
         ("GET", "/events", 0),
         ("DELETE", "/destinations/pagerduty", 0),
@@ -121,6 +124,43 @@ async fn bodies_in_flight_hold_no_more_than_their_room_and_leave_stripe_its_own(
     until("room is back", async || {
         let response = ask(&router, Request::post(path), Body::from("{}")).await;
         response.status() == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batches_find_room_for_four_of_the_longest_and_who_finds_none_reads_why() {
+    let fake = Fake::start().await;
+    let gateway = Running::start(all_at(&[&fake.url()])).await;
+    let client = http_client::single_try(Duration::from_secs(5));
+    let send = async |path: &str, length: usize| {
+        let request = client.post(gateway.url(path)).body(vec![b' '; length]);
+        request.send().await.unwrap()
+    };
+    let (path, longest) = ("/webhooks/events/batch", 16 * 1024 * KIB);
+    assert_eq!(send(path, longest).await.status(), StatusCode::OK);
+    let head = format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {longest}\r\n\r\n");
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b' '; longest - 1]).await.unwrap();
+        stalled.push(stream);
+    }
+    until("there is no room", async || {
+        send(path, KIB).await.status() == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+
+    let refused = send(path, longest).await;
+    let single = send("/webhooks/events", KIB).await;
+
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    assert_eq!(single.status(), StatusCode::OK);
+    drop(stalled);
+    until("room is back", async || {
+        send(path, longest).await.status() == StatusCode::OK
     })
     .await;
 }

@@ -141,6 +141,15 @@ async fn what_is_internal_cannot_be_reached() {
         "//events",
         "/webhooks",
         "/webhooks/",
+        "/webhooks/x",
+        "/webhooks/clients/",
+        "/webhooks/clients/acme/x",
+        "/webhooks/endpoints",
+        "/webhooks/endpoints/ep_1/secret",
+        "/webhooks/deliveries/dlv_1/",
+        "/webhooks/jobs",
+        "/webhooks/../internal/outcomes",
+        "/webhooks/%2e%2e/internal/outcomes",
         "/metrics/nobody",
         "/metrics/../feed",
         "/ingest/stripe/",
@@ -157,12 +166,11 @@ async fn a_path_that_would_become_another_one_is_refused() {
     let router = router(all_at(&[&fake.url()]));
 
     for path in [
-        "/webhooks/../internal/outcomes",
-        "/webhooks/./deliveries",
-        "/webhooks/%2e%2e/internal/outcomes",
-        "/webhooks/.%2E/internal/outcomes",
-        "/webhooks/..\\internal\\outcomes",
-        "/webhooks/a/../../internal/outcomes",
+        "/webhooks/deliveries/..",
+        "/webhooks/deliveries/.%2E",
+        "/webhooks/deliveries/..\\..\\internal\\outcomes",
+        "/webhooks/events/.",
+        "/webhooks/clients/%2e%2e/endpoints",
         "/events/..",
         "/events/%2e%2e",
     ] {
@@ -195,7 +203,13 @@ async fn a_wrong_method_is_told_which_are_right() {
         ("DELETE", "/events", "GET,HEAD"),
         ("POST", "/events/evt_1", "GET,HEAD"),
         ("PUT", "/destinations/pagerduty", "GET,HEAD,POST,DELETE"),
-        ("OPTIONS", "/webhooks/deliveries", "GET,HEAD,POST"),
+        ("OPTIONS", "/webhooks/deliveries", "GET,HEAD"),
+        ("GET", "/webhooks/events/batch", "POST"),
+        ("PUT", "/webhooks/events", "GET,HEAD,POST"),
+        ("GET", "/webhooks/clients/acme", "DELETE"),
+        ("PUT", "/webhooks/endpoints/ep_1", "GET,HEAD,PATCH,DELETE"),
+        ("GET", "/webhooks/deliveries/dlv_1/retry", "POST"),
+        ("POST", "/webhooks/jobs/job_1", "GET,HEAD,DELETE"),
         ("POST", "/healthz", "GET,HEAD"),
         ("TRACE", "/ai/summarize", "POST"),
     ] {
@@ -209,6 +223,48 @@ async fn a_wrong_method_is_told_which_are_right() {
         assert_problem(response, 405, "method_not_allowed").await;
     }
     assert!(fake.take_seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_command_to_delivery_needs_no_body_and_keeps_one_that_it_has() {
+    let fake = Fake::start().await;
+    let router = router(all_at(&[&fake.url()]));
+
+    for (method, path, body) in [
+        ("POST", "/webhooks/endpoints/ep_1/enable", ""),
+        ("POST", "/webhooks/endpoints/ep_1/disable", ""),
+        ("POST", "/webhooks/endpoints/ep_1/test", ""),
+        ("POST", "/webhooks/endpoints/ep_1/secret/rotate", ""),
+        (
+            "POST",
+            "/webhooks/endpoints/ep_1/secret/rotate",
+            r#"{"overlap_s":0}"#,
+        ),
+        ("POST", "/webhooks/deliveries/dlv_1/retry", ""),
+        ("POST", "/webhooks/deliveries/dlv_1/cancel", ""),
+        ("DELETE", "/webhooks/endpoints/ep_1", ""),
+        ("DELETE", "/webhooks/clients/acme", ""),
+        ("DELETE", "/webhooks/jobs/job_1", ""),
+        (
+            "PATCH",
+            "/webhooks/endpoints/ep_1",
+            r#"{ "disabled": true }"#,
+        ),
+        ("POST", "/webhooks/events", r#"{"payload": 1.0}"#),
+        ("POST", "/webhooks/events/batch", r#"{"events": []}"#),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("idempotency-key", "k-1");
+        let response = ask(&router, request, Body::from(body)).await;
+
+        assert_eq!(response.status(), StatusCode::OK, "{method} {path}");
+        let seen = fake.take_one();
+        assert_eq!((seen.method.as_str(), seen.uri.path()), (method, path));
+        assert_eq!(seen.body, body, "{method} {path}");
+        assert_eq!(seen.headers["idempotency-key"], "k-1");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The public paths as an OpenAPI 3.1 document. The shapes come from the types that travel.
 
 mod paths;
+mod problems;
 mod shapes;
+mod webhooks;
 
 use axum::Router;
 use axum::routing::get;
@@ -40,8 +42,28 @@ const ANY_CALL: &str = "A problem. Any call: `invalid_request`, `uri_too_long`, 
         paths::forget_pages,
         paths::set_faults,
         paths::summarize,
-        paths::list_deliveries,
-        paths::get_delivery,
+        webhooks::list_clients,
+        webhooks::remove_client,
+        webhooks::register_endpoint,
+        webhooks::list_endpoints,
+        webhooks::get_endpoint,
+        webhooks::change_endpoint,
+        webhooks::delete_endpoint,
+        webhooks::enable_endpoint,
+        webhooks::disable_endpoint,
+        webhooks::rotate_secret,
+        webhooks::test_endpoint,
+        webhooks::recover_endpoint,
+        webhooks::accept_event,
+        webhooks::accept_events,
+        webhooks::list_webhook_events,
+        webhooks::get_webhook_event,
+        webhooks::list_deliveries,
+        webhooks::get_delivery,
+        webhooks::retry_delivery,
+        webhooks::cancel_delivery,
+        webhooks::get_job,
+        webhooks::cancel_job,
         paths::healthz,
         paths::readyz,
         paths::metrics,

@@ -108,22 +108,6 @@ pub(super) fn set_faults() {}
 pub(super) fn summarize() {}
 
 #[utoipa::path(
-    get, path = "/webhooks/deliveries", tag = "deliveries", summary = "List deliveries",
-    responses((status = 200, description = "A page of deliveries", body = serde_json::Value))
-)]
-pub(super) fn list_deliveries() {}
-
-#[utoipa::path(
-    get, path = "/webhooks/deliveries/{delivery_id}", tag = "deliveries", summary = "One delivery, with every attempt",
-    params(("delivery_id" = String, Path)),
-    responses(
-        (status = 200, description = "The delivery", body = serde_json::Value),
-        (status = 404, description = "`not_found`", body = ProblemBody, content_type = "application/problem+json"),
-    )
-)]
-pub(super) fn get_delivery() {}
-
-#[utoipa::path(
     get, path = "/healthz", tag = "operation", summary = "Whether the gateway answers",
     responses((status = 200, description = "It does", body = Alive)),
     security(())

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schema::webhooks::NewEvent;
 use schema::{CorrelationId, Event};
 use utoipa::ToSchema;
 
@@ -64,6 +65,12 @@ pub(super) struct Faults {
     /// Chooses which ones the rate meets.
     seed: Option<u64>,
     retry_after_s: Option<u64>,
+}
+
+/// At most 1,000.
+#[derive(ToSchema)]
+pub(super) struct NewEvents {
+    events: Vec<NewEvent>,
 }
 
 #[derive(ToSchema)]
