@@ -28,6 +28,7 @@ pub(super) struct Paging {
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventFilter {
+    /// A `client_id`; a key bound to a client sees its rows alone.
     client: Option<String>,
     idempotency_key: Option<String>,
     /// Of the roll-up.
@@ -43,6 +44,7 @@ pub(super) struct EventFilter {
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DeliveryFilter {
+    /// A `client_id`; a key bound to a client sees its rows alone.
     client: Option<String>,
     /// An `endpoint_id`.
     endpoint: Option<String>,
