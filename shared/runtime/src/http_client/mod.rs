@@ -1,7 +1,11 @@
 //! HTTP out. Every client bounds its waits, follows no redirect and tells a failure by a stable word.
 
+mod hostile;
+pub mod phases;
+
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::iter;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -14,6 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::policies::ExponentialBackoff;
 use reqwest_retry::{RetryError, RetryTransientMiddleware, Retryable, RetryableStrategy};
+
+pub use hostile::{Permits, hostile};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Shorter than [`Limits::INTERNAL`](crate::server::Limits::INTERNAL)'s head timeout.
@@ -33,7 +39,11 @@ pub fn internal(timeout: Duration) -> ClientWithMiddleware {
 
 /// For one call, one try: the gateway, which chooses another replica itself, and deliveries, whose retries are on record.
 pub fn single_try(timeout: Duration) -> ClientWithMiddleware {
-    ClientBuilder::new(build(base().timeout(timeout))).build()
+    let client = base()
+        .timeout(timeout)
+        .connector_layer(phases::Measure)
+        .dns_resolver(hostile::LookUp::any());
+    ClientBuilder::new(build(client)).build()
 }
 
 /// For requests that are passed on to our own services as they came, over plain HTTP: nothing is parsed again. Whoever
@@ -126,28 +136,43 @@ fn transport_code(fault: &reqwest::Error) -> &'static str {
 
 /// The word for what an error comes from, if it is one of those with a word of their own.
 pub fn cause_code(fault: &(dyn Error + 'static)) -> Option<&'static str> {
-    let mut cause = Some(fault);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            match io.kind() {
-                ErrorKind::ConnectionRefused => return Some("connection_refused"),
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                    return Some("connection_reset");
-                }
-                ErrorKind::TimedOut => return Some("timeout"),
-                _ => {}
-            }
-        }
-        if error.is::<rustls::Error>() {
-            return Some("tls_error");
-        }
-        let text = error.to_string();
-        if text.contains("dns error") || text.contains("failed to lookup address") {
-            return Some("dns_error");
-        }
-        cause = error.source();
+    // A name that is refused is a failure of the look-up as well, and told as what it is.
+    if causes(fault).any(|cause| cause.is::<hostile::Blocked>()) {
+        return Some("blocked");
     }
-    None
+    causes(fault).find_map(word)
+}
+
+/// An error and what it comes from. One of I/O is passed over as a source by what wraps it: it is asked for its own.
+fn causes<'a>(fault: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(fault), |&cause| {
+        match cause.downcast_ref().and_then(io::Error::get_ref) {
+            Some(within) => Some(within),
+            None => cause.source(),
+        }
+    })
+}
+
+fn word(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(io) = cause.downcast_ref::<io::Error>() {
+        match io.kind() {
+            ErrorKind::ConnectionRefused => return Some("connection_refused"),
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => return Some("connection_reset"),
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
+                return Some("network_unreachable");
+            }
+            ErrorKind::TimedOut => return Some("timeout"),
+            _ => {}
+        }
+    }
+    if cause.is::<rustls::Error>() {
+        return Some("tls_error");
+    }
+    let text = cause.to_string();
+    (text.contains("dns error") || text.contains("failed to lookup address")).then_some("dns_error")
 }
 
 /// Why a body could not be read.
@@ -174,25 +199,4 @@ pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Byte
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_failure_keeps_its_word_through_the_retries() {
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let silent_url = format!("http://{}", silent.local_addr().unwrap());
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let closed_url = format!("http://{}", closed.local_addr().unwrap());
-        drop(closed);
-
-        for (url, timeout, code) in [
-            (closed_url, Duration::from_secs(10), "connection_refused"),
-            (silent_url, Duration::from_millis(100), "timeout"),
-        ] {
-            let fault = internal(timeout).get(&url).send().await.unwrap_err();
-            assert_eq!(failure_code(&fault), code, "{fault:?}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,144 @@
+//! For URLs that strangers chose.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+
+use super::{base, build, phases};
+
+/// Whether an address of a name may be connected to.
+pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
+
+/// Kept connections to one host.
+const IDLE_PER_HOST: usize = 64;
+
+/// A name leads to an address that is not permitted. Which is not told: whoever chose the name would learn from it.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to an address that is not permitted")]
+pub(super) struct Blocked;
+
+/// For one call, one try, to where a stranger points. `permits` is asked, at each connect, for every address of the name
+/// that is connected to; one that is refused refuses the name (`blocked`), and the addresses that were asked about are
+/// those that are connected to, so a name that changes its mind in between gains nothing. No proxy of the environment,
+/// no redirect, no decompression.
+///
+/// A name is all that `permits` sees, and an address in a URL is no name: whoever calls checks [`url::Host`] first. A
+/// rule that depends on the scheme takes a client for each scheme.
+///
+/// Only connecting is bounded: whoever sends bounds the whole.
+pub fn hostile(permits: Permits) -> ClientWithMiddleware {
+    let client = base()
+        .pool_max_idle_per_host(IDLE_PER_HOST)
+        .connector_layer(phases::Measure)
+        .dns_resolver(LookUp::only(permits));
+    ClientBuilder::new(build(client)).build()
+}
+
+/// Asks the system's resolver, and tells what that took.
+pub(super) struct LookUp {
+    permits: Option<Permits>,
+}
+
+impl LookUp {
+    /// Whatever the name leads to.
+    pub(super) fn any() -> Self {
+        Self { permits: None }
+    }
+
+    fn only(permits: Permits) -> Self {
+        Self {
+            permits: Some(permits),
+        }
+    }
+}
+
+impl Resolve for LookUp {
+    fn resolve(&self, name: Name) -> Resolving {
+        let permits = self.permits.clone();
+        Box::pin(async move {
+            let addresses = look_up(name.as_str()).await?;
+            if let Some(permits) = permits {
+                check(name.as_str(), &addresses, &permits)?;
+            }
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let _looking_up = phases::looking_up();
+    let addresses: Vec<_> = tokio::net::lookup_host((name, 0)).await?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::other("the name has no address"));
+    }
+    Ok(addresses)
+}
+
+/// All or nothing: an answer that mixes what is permitted with what is not was made by somebody who tries.
+fn check(name: &str, addresses: &[SocketAddr], permits: &Permits) -> Result<(), Blocked> {
+    if addresses.iter().all(|address| permits(name, address.ip())) {
+        Ok(())
+    } else {
+        Err(Blocked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::failure_code;
+    use super::*;
+
+    fn permits(rule: impl Fn(&str, IpAddr) -> bool + Send + Sync + 'static) -> Permits {
+        Arc::new(rule)
+    }
+
+    #[test]
+    fn one_address_that_is_not_permitted_refuses_the_name() {
+        let not_loopback = permits(|_, address| !address.is_loopback());
+        for (answer, permitted) in [
+            (&["8.8.8.8:0"][..], true),
+            (&["8.8.8.8:0", "[2606:4700:4700::1111]:0"], true),
+            (&["127.0.0.1:0"], false),
+            (&["8.8.8.8:0", "[::1]:0"], false),
+            (&["[::1]:0", "8.8.8.8:0"], false),
+        ] {
+            let addresses: Vec<_> = answer.iter().map(|text| text.parse().unwrap()).collect();
+            let checked = check("a.example", &addresses, &not_loopback);
+            assert_eq!(checked.is_ok(), permitted, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_permitted_is_blocked_before_any_connect() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let client = hostile(permits(|_, address| !address.is_loopback()));
+
+        let fault = client.get(&url).send().await.unwrap_err();
+        assert_eq!(failure_code(&fault), "blocked", "{fault:?}");
+        // The kernel makes connections without anybody accepting: one would be waiting here.
+        let came = listener.accept();
+        assert_eq!(came.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_permitted_is_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        let client = hostile(permits(|name, address| {
+            name == "localhost" && address.is_loopback()
+        }));
+
+        let (_sent, accepted) = tokio::join!(client.get(&url).send(), async {
+            listener.accept().await.map(drop)
+        });
+        accepted.unwrap();
+    }
+}
