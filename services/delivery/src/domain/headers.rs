@@ -58,7 +58,7 @@ fn one(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static st
         return Err("its name is longer than 64 bytes");
     }
     let name = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| "its name may have letters, digits and hyphens")?;
+        .map_err(|_| "its name is none: use letters, digits and hyphens")?;
     let begins = |prefix: &&str| name.as_str().starts_with(prefix);
     if RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| begins(&prefix)) {
         return Err("not for an endpoint to set: leave it out");

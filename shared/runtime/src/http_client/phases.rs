@@ -122,3 +122,79 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::sync::oneshot;
+    use tokio::time::{sleep, timeout};
+    use tower::service_fn;
+
+    use super::*;
+
+    const DNS: Duration = Duration::from_millis(30);
+    const CONNECT: Duration = Duration::from_millis(70);
+
+    /// Makes a connection as a client's connector does.
+    async fn connected() {
+        let connector = service_fn(|()| async {
+            let looking_up = looking_up();
+            sleep(DNS).await;
+            drop(looking_up);
+            sleep(CONNECT).await;
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = Measure.layer(connector).call(()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn name_and_connection_are_told_apart() {
+        let ((), spent) = watched(connected()).await;
+        assert_eq!(spent.dns, Some(DNS));
+        assert_eq!(spent.connect, Some(CONNECT));
+
+        let twice = async {
+            connected().await;
+            connected().await;
+        };
+        let ((), spent) = watched(twice).await;
+        assert_eq!(spent.dns, Some(DNS * 2));
+        assert_eq!(spent.connect, Some(CONNECT * 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_given_up_tells_how_far_it_came() {
+        for (wait, dns, connect) in [(10, 10, 0), (50, 30, 20)] {
+            let (given_up, spent) =
+                watched(timeout(Duration::from_millis(wait), connected())).await;
+            assert!(given_up.is_err());
+            assert_eq!(spent.dns, Some(Duration::from_millis(dns)));
+            assert_eq!(spent.connect, Some(Duration::from_millis(connect)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_another_task_finishes_is_not_told() {
+        let (finished, finish) = oneshot::channel();
+        let request = async {
+            let mut connecting = Box::pin(connected());
+            // Begun here, past its look-up, and then handed over, as when a kept connection comes free meanwhile.
+            let begun = timeout(Duration::from_millis(50), &mut connecting).await;
+            assert!(begun.is_err());
+            tokio::spawn(async move {
+                connecting.await;
+                finished.send(())
+            });
+            finish.await
+        };
+        let (answer, spent) = watched(request).await;
+        assert_eq!(answer, Ok(()));
+        assert_eq!(spent, Spent::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_needed_of_who_does_not_watch() {
+        connected().await;
+    }
+}
