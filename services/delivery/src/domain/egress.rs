@@ -239,11 +239,11 @@ fn check_host(url: &EndpointUrl, nets: &Nets) -> Result<(), UrlFault> {
 }
 
 fn is_local(name: &str) -> bool {
-    let below = |suffix: &&str| {
+    let is_or_ends = |suffix: &&str| {
         let above = name.strip_suffix(*suffix);
         above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
     };
-    !name.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| below(&suffix))
+    !name.contains('.') || LOCAL_SUFFIXES.iter().any(is_or_ends)
 }
 
 #[cfg(test)]

@@ -59,8 +59,8 @@ fn one(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static st
     }
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| "its name is none: use letters, digits and hyphens")?;
-    let begins = |prefix: &&str| name.as_str().starts_with(prefix);
-    if RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| begins(&prefix)) {
+    let begins = |prefix: &&str| name.as_str().starts_with(*prefix);
+    if RESERVED.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(begins) {
         return Err("not for an endpoint to set: leave it out");
     }
     if value.len() > VALUE_MAX {
