@@ -10,8 +10,9 @@ use url::{Host, Url};
 
 pub use nets::{Nets, NetsFault};
 
-/// Of an endpoint's URL, in bytes.
+/// Of an endpoint's URL, in bytes; also once what lies beyond ASCII is escaped.
 const URL_MAX: usize = 2_048;
+const TOO_LONG: UrlFault = UrlFault::InvalidUrl("longer than 2048 bytes");
 /// Below 1024, only these.
 const PORTS: [u16; 3] = [80, 443, 8443];
 /// Names under which nobody outside is found.
@@ -131,6 +132,9 @@ pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlFault> {
     if url.port() == Some(0) {
         return Err(UrlFault::InvalidUrl("there is no port 0"));
     }
+    if url.as_str().len() > URL_MAX {
+        return Err(TOO_LONG);
+    }
     let url = EndpointUrl(url);
     let in_nets = url.literal().is_some_and(|address| nets.contains(address));
 
@@ -160,7 +164,7 @@ pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlFault> {
 /// drops tabs and line ends, adds slashes, and passes over a userinfo that is empty.
 fn authority(text: &str) -> Result<&str, UrlFault> {
     if text.len() > URL_MAX {
-        return Err(UrlFault::InvalidUrl("longer than 2048 bytes"));
+        return Err(TOO_LONG);
     }
     let stray = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'\\';
     if text.bytes().any(stray) {
