@@ -5,6 +5,8 @@ pub mod egress;
 pub mod endpoint;
 pub mod headers;
 pub mod intake;
+pub mod now;
+pub mod queues;
 pub mod result;
 pub mod schedule;
 pub mod transition;

@@ -1,0 +1,200 @@
+//! One endpoint: what holds it back, and what an answer of it changes.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use schema::webhooks::WaitingFor;
+
+use super::breaker::Breaker;
+use super::pace::{Pace, Rate};
+use super::turns::{Seat, Served, Speed};
+use super::waiting::{Waiting, micros, passed};
+use super::{Answer, Permit, Rules};
+use crate::domain::now::Now;
+use crate::domain::schedule::within;
+
+/// An endpoint may ask for a pause of at most this.
+const PAUSE_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// An answer that took less is quick.
+const QUICK: Duration = Duration::from_secs(1);
+
+pub(super) struct Endpoint {
+    pub(super) rules: Rules,
+    /// Tells it from another that had its key before.
+    pub(super) made: u64,
+    pub(super) served: Served,
+    pub(super) in_flight: u32,
+    pub(super) waiting: Waiting,
+    pub(super) breaker: Breaker,
+    pub(super) speed: Speed,
+    pub(super) listed: Listed,
+    pace: Pace,
+    rate: Option<Rate>,
+    paused_until: Option<Timestamp>,
+}
+
+/// What the schedule knows of an endpoint without looking at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// It has something due and may take it.
+    pub(super) seat: Option<Seat>,
+    /// When it is to be looked at again, if nothing happens to it before.
+    pub(super) alarm: Option<Alarm>,
+    /// It has a suspect that is due and not held.
+    pub(super) suspect: Option<i64>,
+    pub(super) waiting: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alarm {
+    Wall(i64),
+    Mono(Duration),
+}
+
+impl Endpoint {
+    pub(super) fn new(rules: Rules, made: u64) -> Self {
+        Self {
+            made,
+            served: 0,
+            in_flight: 0,
+            waiting: Waiting::default(),
+            breaker: Breaker::new(),
+            speed: Speed::Unproven,
+            listed: Listed::default(),
+            pace: Pace::new(rules.max_in_flight),
+            rate: rules.rate_per_s.map(Rate::new),
+            paused_until: None,
+            rules,
+        }
+    }
+
+    /// Somebody who enables an endpoint says that it is well: it is probed at once, whatever it did before (L4).
+    pub(super) fn change(&mut self, rules: Rules) {
+        if rules.enabled && !self.rules.enabled {
+            self.paused_until = None;
+            if !self.breaker.is_closed() {
+                self.breaker.be_careful();
+            }
+        }
+        if rules.rate_per_s != self.rules.rate_per_s {
+            self.rate = rules.rate_per_s.map(Rate::new);
+        }
+        if self.rules.strict && !rules.strict {
+            self.waiting.dissolve();
+        }
+        self.pace.set_max(rules.max_in_flight);
+        self.rules = rules;
+    }
+
+    /// Notices what time alone has changed.
+    pub(super) fn look(&mut self, now: Now) {
+        self.breaker.look(now.mono);
+        self.paused_until = self.paused_until.filter(|until| *until > now.wall);
+    }
+
+    /// What keeps everything of it from going, and when that ends if time alone ends it.
+    pub(super) fn held(&self, now: Now) -> Option<(WaitingFor, Option<Alarm>)> {
+        if !self.rules.enabled {
+            return Some((WaitingFor::Disabled, None));
+        }
+        if let Some(until) = self.paused_until.filter(|until| *until > now.wall) {
+            let until = Alarm::Wall(micros(until));
+            return Some((WaitingFor::RetryAfter, Some(until)));
+        }
+        if !self.breaker.has_room() {
+            let until = self.breaker.open_until().map(Alarm::Mono);
+            return Some((WaitingFor::Breaker, until));
+        }
+        let free_at = self.rate.as_ref().map_or(Duration::ZERO, Rate::free_at);
+        (free_at > now.mono).then_some((WaitingFor::Rate, Some(Alarm::Mono(free_at))))
+    }
+
+    /// A probe does not wait for those that were on their way when the breaker opened (L3); the maximum holds for it too.
+    pub(super) fn has_slot(&self) -> bool {
+        let cap = if self.breaker.is_half_open() {
+            self.rules.max_in_flight.max(1)
+        } else {
+            self.pace.cap()
+        };
+        self.in_flight < cap
+    }
+
+    /// Whether first attempts that wait here are work that can be done now.
+    pub(super) fn takes(&self) -> bool {
+        self.rules.enabled && self.breaker.is_closed() && self.paused_until.is_none()
+    }
+
+    pub(super) fn standing(&self, now: Now) -> Listed {
+        let nothing = Listed {
+            waiting: self.waiting.len(),
+            ..Listed::default()
+        };
+        if let Some((why, until)) = self.held(now) {
+            let matters = nothing.waiting > 0 || why != WaitingFor::Rate;
+            return Listed {
+                alarm: until.filter(|_| matters),
+                ..nothing
+            };
+        }
+        let passed = passed(now.wall);
+        let suspect = self.waiting.suspect_due();
+        let next = self.waiting.next_due().filter(|_| self.has_slot());
+        let later = next.into_iter().chain(suspect).filter(|due| *due > passed);
+        Listed {
+            seat: next
+                .filter(|due| *due <= passed)
+                .map(|_| (self.speed, self.served)),
+            alarm: later.min().map(Alarm::Wall),
+            suspect: suspect.filter(|due| *due <= passed),
+            ..nothing
+        }
+    }
+
+    /// One more is on its way: its slot, its token and the breaker's leave; answers the breaker's generation.
+    pub(super) fn start(&mut self, now: Now) -> u64 {
+        self.in_flight += 1;
+        if let Some(rate) = &mut self.rate {
+            rate.take(now.mono);
+        }
+        self.breaker.start()
+    }
+
+    /// One is no longer on its way. What it says is said by the breaker's current generation only, but for a pause, which
+    /// the endpoint asked for whenever it was asked.
+    pub(super) fn end(&mut self, permit: &Permit, answer: Option<Answer>, now: Now, jitter: f64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(Answer::Throttled { until: Some(until) }) = answer {
+            let until = within(until, now.wall, PAUSE_MAX);
+            self.paused_until = self.paused_until.max(Some(until));
+        }
+        if self.breaker.is_current(permit.generation) {
+            self.learn(answer, now.mono);
+        }
+        let cap = self.pace.cap();
+        self.breaker
+            .end(permit.generation, answer, cap, now.mono, jitter);
+    }
+
+    fn learn(&mut self, answer: Option<Answer>, mono: Duration) {
+        let Some(answer) = answer else {
+            return;
+        };
+        match answer {
+            Answer::Success { .. } => self.pace.good(),
+            Answer::Failed => {}
+            Answer::Unreachable | Answer::Throttled { .. } => self.pace.strained(mono),
+        }
+        self.speed = match answer {
+            Answer::Success { took } if took < QUICK => Speed::Quick,
+            _ => Speed::Unproven,
+        };
+    }
+
+    /// The clock was set back: nothing waits for a time that only the wrong clock meant (R7).
+    pub(super) fn rein_in(&mut self, now: Now) {
+        let latest = within(Timestamp::MAX, now.wall, self.rules.longest_wait);
+        self.waiting.rein_in(micros(latest));
+        let until = self.paused_until;
+        self.paused_until = until.map(|until| within(until, now.wall, PAUSE_MAX));
+    }
+}

@@ -1,0 +1,218 @@
+//! Strict order: of each line one on its way at a time, the next when the outcome of that one is durable.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::waiting::Entry;
+use super::{Class, Place};
+use crate::domain::delivery::Position;
+
+/// All lines of one endpoint. A line is forgotten when it is empty and nothing of it is on its way (S12).
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: HashMap<u64, Line>,
+    /// Where each that waits stands.
+    places: HashMap<Position, (u64, Rank)>,
+    /// The line that each blocking one blocks.
+    blocking: HashMap<Position, u64>,
+    /// All that wait, heads or not, by due time.
+    by_due: BTreeSet<Entry>,
+    /// First attempts among them.
+    first: usize,
+}
+
+/// Those not started come after those that were, then by age.
+type Rank = (bool, Position, Position);
+
+#[derive(Default)]
+struct Line {
+    waiting: BTreeMap<Rank, Member>,
+    hold: Option<Hold>,
+}
+
+/// Why a line's first must wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// One is on its way, or its outcome is being committed. A reserved one has no position yet.
+    Busy(Option<Position>),
+    /// One was exhausted, and nothing goes before somebody decided about it.
+    Blocked(Position),
+}
+
+/// One that waits in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) entry: Entry,
+    pub(super) class: Class,
+    pub(super) suspect: bool,
+}
+
+/// A line's eligible first, before and after.
+pub(super) struct Change {
+    pub(super) before: Option<Member>,
+    pub(super) after: Option<Member>,
+}
+
+impl Line {
+    fn head(&self) -> Option<Member> {
+        let first = self.waiting.first_key_value().map(|(_, member)| *member);
+        first.filter(|_| self.hold.is_none())
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.hold.is_none()
+    }
+}
+
+impl Lines {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn first_len(&self) -> usize {
+        self.first
+    }
+
+    pub(super) fn oldest(&self) -> Option<Entry> {
+        self.by_due.first().copied()
+    }
+
+    pub(super) fn contains(&self, position: Position) -> bool {
+        self.places.contains_key(&position)
+    }
+
+    /// Whether this one stands behind another, or behind nothing that goes on.
+    pub(super) fn is_behind(&self, line: u64, position: Position) -> bool {
+        let Some(line) = self.lines.get(&line) else {
+            return false;
+        };
+        match line.hold {
+            Some(Hold::Busy(busy)) => busy != Some(position),
+            Some(Hold::Blocked(_)) => true,
+            None => line.head().is_some_and(|member| member.entry.1 != position),
+        }
+    }
+
+    /// Joins its line, or comes back to the head of it.
+    pub(super) fn insert(&mut self, place: Place, member: Member) -> [Option<Change>; 2] {
+        let position = member.entry.1;
+        let left = self.leave(position);
+        let rank = (!place.started, place.order_at, position);
+        self.places.insert(position, (place.line, rank));
+        self.by_due.insert(member.entry);
+        self.first += usize::from(member.class == Class::First);
+        let joined = self.change(place.line, |line| {
+            let comes_back = match line.hold {
+                Some(Hold::Busy(Some(busy))) => busy == position,
+                // Of all that may come in now, only the reserved one has been started.
+                Some(Hold::Busy(None)) => place.started,
+                Some(Hold::Blocked(_)) | None => false,
+            };
+            if comes_back {
+                line.hold = None;
+            }
+            line.waiting.insert(rank, member);
+        });
+        [left, Some(joined)]
+    }
+
+    /// The head goes on its way; answers its line.
+    pub(super) fn take(&mut self, position: Position) -> Option<(u64, Change)> {
+        let (line, _) = *self.places.get(&position)?;
+        let mut change = self.leave(position)?;
+        change.after = self
+            .change(line, |line| line.hold = Some(Hold::Busy(Some(position))))
+            .after;
+        Some((line, change))
+    }
+
+    /// Whether one that does not wait could be the head at once.
+    pub(super) fn is_free(&self, line: u64) -> bool {
+        !self.lines.contains_key(&line)
+    }
+
+    pub(super) fn reserve(&mut self, line: u64) {
+        self.change(line, |line| line.hold = Some(Hold::Busy(None)));
+    }
+
+    /// Undoes a reservation.
+    pub(super) fn unreserve(&mut self, line: u64) -> Change {
+        self.change(line, |line| {
+            line.hold = line.hold.filter(|hold| *hold != Hold::Busy(None));
+        })
+    }
+
+    /// The one on its way has ended: the next is eligible, or none is before this one is superseded.
+    pub(super) fn end(&mut self, line: u64, position: Position, blocked: bool) -> Change {
+        let mut blocks = false;
+        let change = self.change(line, |line| {
+            let ended = match line.hold {
+                Some(Hold::Busy(busy)) => busy.is_none_or(|busy| busy == position),
+                Some(Hold::Blocked(_)) => false,
+                // As it is found after a restart.
+                None => blocked,
+            };
+            if ended {
+                blocks = blocked;
+                line.hold = blocked.then_some(Hold::Blocked(position));
+            }
+        });
+        if blocks {
+            self.blocking.insert(position, line);
+        }
+        change
+    }
+
+    /// Takes one out that waits or blocks; `None` if it does neither.
+    pub(super) fn leave(&mut self, position: Position) -> Option<Change> {
+        if let Some(line) = self.blocking.remove(&position) {
+            return Some(self.change(line, |line| line.hold = None));
+        }
+        let (line, rank) = self.places.remove(&position)?;
+        let mut left = None;
+        let change = self.change(line, |line| left = line.waiting.remove(&rank));
+        if let Some(member) = left {
+            self.by_due.remove(&member.entry);
+            self.first -= usize::from(member.class == Class::First);
+        }
+        Some(change)
+    }
+
+    /// All blocked lines go on.
+    pub(super) fn unblock(&mut self) -> Vec<Change> {
+        let blocking: Vec<Position> = self.blocking.keys().copied().collect();
+        let go_on = blocking.into_iter().map(|position| self.leave(position));
+        go_on.flatten().collect()
+    }
+
+    /// All that wait, for whoever goes on without lines.
+    pub(super) fn into_members(self) -> impl Iterator<Item = Member> {
+        self.lines
+            .into_values()
+            .flat_map(|line| line.waiting.into_values())
+    }
+
+    /// Nothing is due later than this; the heads change with it.
+    pub(super) fn rein_in(&mut self, latest: i64) {
+        for line in self.lines.values_mut() {
+            for member in line.waiting.values_mut() {
+                member.entry.0 = member.entry.0.min(latest);
+            }
+        }
+        let reined = |(due, position): Entry| (due.min(latest), position);
+        self.by_due = std::mem::take(&mut self.by_due)
+            .into_iter()
+            .map(reined)
+            .collect();
+    }
+
+    fn change(&mut self, line: u64, how: impl FnOnce(&mut Line)) -> Change {
+        let found = self.lines.entry(line).or_default();
+        let before = found.head();
+        how(found);
+        let after = found.head();
+        if found.is_over() {
+            self.lines.remove(&line);
+        }
+        Change { before, after }
+    }
+}

@@ -1,0 +1,577 @@
+//! Who is next, in memory: the schedule of the process that owns a lane.
+//!
+//! What must hold, by the names of the design:
+//! - **S10** while an endpoint's breaker is open nothing of it is handed out; half-open, one probe at a time.
+//! - **S11** nothing is handed out before it is due.
+//! - **S12** on their way are at most an endpoint's cap, a client's share and the total; what is kept of a delivery that
+//!   waits is sixteen bytes and the room a heap keeps free, more only where order is strict.
+//! - **L2** whoever is ready is served within one turn of all others that are; retries and first attempts do not starve
+//!   each other.
+//! - **L3** an open breaker probes when its time has come. **L4** what is enabled again drains by itself.
+//!
+//! The time to choose the next does not grow with what waits: an endpoint that has nothing to give, or is held, is in no
+//! ring, and an alarm or an event brings it back. Every change of an endpoint ends in `refresh`, the one place where the
+//! rings and alarms follow.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use schema::webhooks::WaitingFor;
+
+use self::endpoint::{Alarm, Endpoint, Listed};
+use self::turns::{Speed, Turns};
+use self::waiting::{Taken, micros, passed, timestamp};
+use super::delivery::Position;
+use super::now::Now;
+use super::schedule::within;
+
+mod breaker;
+mod endpoint;
+mod line;
+mod pace;
+#[cfg(test)]
+mod tests;
+mod turns;
+mod waiting;
+
+/// An endpoint or a client, by the position at which it was made.
+pub type Key = Position;
+
+/// How many may be on their way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    pub total: usize,
+    pub per_client: usize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            total: 1_024,
+            per_client: 256,
+        }
+    }
+}
+
+/// What an endpoint asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub client: Key,
+    /// The cap that it may earn, at least one.
+    pub max_in_flight: u32,
+    pub rate_per_s: Option<u32>,
+    /// One at a time in each line.
+    pub strict: bool,
+    /// While it is not, everything of it is held.
+    pub enabled: bool,
+    /// The longest wait of its schedule.
+    pub longest_wait: SignedDuration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// No attempt was made.
+    First,
+    Retry,
+}
+
+/// Of a delivery to a strictly ordered endpoint: which line, and the place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The hash of the ordering key.
+    pub line: u64,
+    pub order_at: Position,
+    /// An attempt was started in this generation: it goes before all of which none was.
+    pub started: bool,
+}
+
+/// A delivery that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub position: Position,
+    pub due_at: Timestamp,
+    pub class: Class,
+    /// It must be sent alone.
+    pub suspect: bool,
+    /// Ignored unless order is strict; without one it stands in no line.
+    pub place: Option<Place>,
+}
+
+/// A delivery whose slot is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub endpoint: Key,
+    pub position: Position,
+    /// As the schedule means it: never later than the stored one, but for less than a microsecond.
+    pub due_at: Timestamp,
+    pub permit: Permit,
+}
+
+/// A slot, to be given back once by [`Queues::release`] or [`Queues::unreserve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    pub endpoint: Key,
+    /// Nothing else is on its way.
+    pub alone: bool,
+    /// It finds out whether the endpoint is well again.
+    pub probe: bool,
+    /// The line that it keeps busy until [`Queues::end`] or [`Queues::insert`].
+    pub line: Option<u64>,
+    client: Key,
+    made: u64,
+    generation: u64,
+    speed: Speed,
+}
+
+/// What came of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Success {
+        took: Duration,
+    },
+    /// 4xx, 5xx, a redirect, a reset, TLS, blocked.
+    Failed,
+    /// It could not be connected to or resolved, or not in time.
+    Unreachable,
+    /// 429 or 503, with what its Retry-After asks for.
+    Throttled {
+        until: Option<Timestamp>,
+    },
+}
+
+/// Every open delivery is either in here, or on its way, or its outcome is being committed.
+pub struct Queues {
+    capacity: Capacity,
+    endpoints: HashMap<Key, Endpoint>,
+    turns: Turns,
+    wall_alarms: BTreeSet<(i64, Key)>,
+    mono_alarms: BTreeSet<(Duration, Key)>,
+    /// Endpoints with a suspect that is due and not held.
+    suspects: BTreeSet<(i64, Key)>,
+    waiting: usize,
+    in_flight: usize,
+    /// Those of them that were started while their endpoint was not known to be quick.
+    unproven: usize,
+    /// A suspect is on its way.
+    exclusive: bool,
+    /// A suspect has just had its turn.
+    others_first: bool,
+    /// Endpoints made so far.
+    made: u64,
+    /// When deliveries were last taken, by the wall clock.
+    looked_at: Timestamp,
+    #[cfg(test)]
+    touched: usize,
+}
+
+impl Queues {
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            endpoints: HashMap::new(),
+            turns: Turns::new(capacity.per_client.max(1)),
+            wall_alarms: BTreeSet::new(),
+            mono_alarms: BTreeSet::new(),
+            suspects: BTreeSet::new(),
+            waiting: 0,
+            in_flight: 0,
+            unproven: 0,
+            exclusive: false,
+            others_first: false,
+            made: 0,
+            looked_at: Timestamp::MIN,
+            #[cfg(test)]
+            touched: 0,
+        }
+    }
+
+    /// Adds an endpoint or changes its rules. One that is enabled again is probed at once. One that is made strict orders
+    /// what is inserted from then on.
+    pub fn set_endpoint(&mut self, endpoint: Key, rules: Rules, now: Now) {
+        let client = rules.client;
+        if let Some(found) = self.endpoints.get_mut(&endpoint) {
+            let before = found.rules.client;
+            found.change(rules);
+            if before != client {
+                let listed = std::mem::take(&mut found.listed);
+                self.relist(endpoint, before, listed, Listed::default());
+                self.turns.leave(before, endpoint);
+            }
+        } else {
+            self.made += 1;
+            let new = Endpoint::new(rules, self.made);
+            self.endpoints.insert(endpoint, new);
+        }
+        self.turns.join(client, endpoint);
+        self.refresh(endpoint, now);
+    }
+
+    /// Forgets what waits there. Permits of it can still be given back.
+    pub fn remove_endpoint(&mut self, endpoint: Key) {
+        if let Some(removed) = self.endpoints.remove(&endpoint) {
+            let client = removed.rules.client;
+            self.relist(endpoint, client, removed.listed, Listed::default());
+            self.turns.leave(client, endpoint);
+        }
+    }
+
+    /// Its breaker starts half-open: after a restart, of an endpoint whose open deliveries have failed.
+    pub fn be_careful(&mut self, endpoint: Key, now: Now) {
+        self.with(endpoint, now, |endpoint| endpoint.breaker.be_careful());
+    }
+
+    /// A delivery waits. In a strict line, the one that was on its way comes back by this to the line's head.
+    pub fn insert(&mut self, endpoint: Key, item: Item, now: Now) {
+        self.with(endpoint, now, |endpoint| {
+            let due_at = within(item.due_at, now.wall, endpoint.rules.longest_wait);
+            let place = item.place.filter(|_| endpoint.rules.strict);
+            endpoint.waiting.insert(&item, place, micros(due_at));
+        });
+    }
+
+    /// Forgets a delivery that waits (not one that is on its way), or that blocks its line, which then goes on.
+    pub fn supersede(&mut self, endpoint: Key, position: Position, now: Now) {
+        self.with(endpoint, now, |endpoint| {
+            endpoint.waiting.supersede(position);
+        });
+    }
+
+    /// Strict lines only: the delivery on its way has ended and its outcome is durable, the next may go. With `blocked` the
+    /// line stops until this one is superseded; a free line can be found so after a restart.
+    pub fn end(&mut self, endpoint: Key, line: u64, position: Position, blocked: bool, now: Now) {
+        self.with(endpoint, now, |endpoint| {
+            endpoint.waiting.end(line, position, blocked);
+        });
+    }
+
+    /// All blocked lines of the endpoint go on.
+    pub fn unblock(&mut self, endpoint: Key, now: Now) {
+        self.with(endpoint, now, |endpoint| endpoint.waiting.unblock());
+    }
+
+    /// Takes a slot for a delivery that is not in here. `None` unless it could be sent at once and nothing of the endpoint
+    /// that is due waits before it.
+    pub fn reserve(&mut self, endpoint: Key, line: Option<u64>, now: Now) -> Option<Permit> {
+        self.ring(now);
+        if self.exclusive || !self.suspects.is_empty() || self.is_crowded() {
+            return None;
+        }
+        let found = self.endpoints.get_mut(&endpoint)?;
+        let line = line.filter(|_| found.rules.strict);
+        let waits = found.waiting.next_due();
+        let may = found.held(now).is_none()
+            && found.has_slot()
+            && !waits.is_some_and(|due| due <= passed(now.wall))
+            && line.is_none_or(|line| found.waiting.is_free(line));
+        let (client, speed) = (found.rules.client, found.speed);
+        if !may || !self.turns.has_room(client) || !self.has_room(speed) {
+            return None;
+        }
+        if let Some(line) = line {
+            self.endpoints.get_mut(&endpoint)?.waiting.reserve(line);
+        }
+        self.start(endpoint, line, false, now)
+    }
+
+    /// Gives back a reservation whose delivery never came to be. Answers as [`release`](Self::release).
+    pub fn unreserve(&mut self, permit: &Permit, now: Now) -> bool {
+        let found = self.endpoints.get_mut(&permit.endpoint);
+        if let Some((found, line)) = found.zip(permit.line)
+            && found.made == permit.made
+        {
+            found.waiting.unreserve(line);
+        }
+        self.release(permit, None, now, 0.0)
+    }
+
+    /// Takes what is due and may go, at most `limit`, clients in turn, then the endpoints of a client.
+    pub fn take(&mut self, now: Now, limit: usize) -> Vec<Turn> {
+        if now.wall < self.looked_at {
+            self.rein_in(now);
+        }
+        self.looked_at = now.wall;
+        self.ring(now);
+        if self.exclusive || self.suspect_must_wait() {
+            return Vec::new();
+        }
+        let suspect_due = !self.suspects.is_empty();
+        if suspect_due && !self.others_first {
+            return self.take_suspect(now).into_iter().collect();
+        }
+        self.others_first = false;
+        let turns = self.take_round(now, limit);
+        if turns.is_empty() && suspect_due && self.in_flight == 0 {
+            return self.take_suspect(now).into_iter().collect();
+        }
+        turns
+    }
+
+    /// Gives a slot back, with what the answer said; `None` if it was not sent. `jitter`, in 0..=1, lengthens the time for
+    /// which a breaker opens. Answers whether somebody may be waiting: then look again.
+    pub fn release(
+        &mut self,
+        permit: &Permit,
+        answer: Option<Answer>,
+        now: Now,
+        jitter: f64,
+    ) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if permit.speed == Speed::Unproven {
+            self.unproven = self.unproven.saturating_sub(1);
+        }
+        if permit.alone {
+            self.exclusive = false;
+            self.others_first = true;
+        }
+        self.turns.end(permit.client);
+        let found = self.endpoints.get_mut(&permit.endpoint);
+        let found = found.filter(|endpoint| endpoint.made == permit.made);
+        let waits = found.is_some_and(|endpoint| {
+            endpoint.end(permit, answer, now, jitter);
+            endpoint.waiting.len() > 0
+        });
+        self.refresh(permit.endpoint, now);
+        let somebody = self.turns.next(true).is_some() || !self.suspects.is_empty();
+        permit.alone || waits || somebody
+    }
+
+    /// How long until [`take`](Self::take) can give something, if no slot is given back and nothing is inserted before.
+    /// `None` while only those can help.
+    pub fn next_look(&self, now: Now) -> Option<Duration> {
+        if self.exclusive || self.suspect_must_wait() || self.in_flight >= self.capacity.total {
+            return None;
+        }
+        let is_ready = self.turns.next(self.has_room(Speed::Unproven)).is_some();
+        if is_ready || !self.suspects.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let wall = self.wall_alarms.first().map(|(at, _)| {
+            let wait = timestamp(*at).duration_since(now.wall);
+            Duration::try_from(wait).unwrap_or_default()
+        });
+        let mono = self.mono_alarms.first();
+        let mono = mono.map(|(at, _)| at.saturating_sub(now.mono));
+        wall.into_iter().chain(mono).min()
+    }
+
+    /// What a delivery that is not on its way waits for.
+    pub fn waiting_for(
+        &self,
+        endpoint: Key,
+        due_at: Timestamp,
+        position: Position,
+        line: Option<u64>,
+        now: Now,
+    ) -> WaitingFor {
+        let Some(found) = self.endpoints.get(&endpoint) else {
+            return WaitingFor::Schedule;
+        };
+        let held = found.held(now).map(|(why, _)| why);
+        let line = line.filter(|_| found.rules.strict);
+        let is_behind = line.is_some_and(|line| found.waiting.lines().is_behind(line, position));
+        match held {
+            Some(WaitingFor::Disabled) => WaitingFor::Disabled,
+            _ if is_behind => WaitingFor::Order,
+            _ if due_at > now.wall => WaitingFor::Schedule,
+            Some(why) => why,
+            None => WaitingFor::Slot,
+        }
+    }
+
+    /// The earliest due time of all that wait, held ones too. Walks the endpoints.
+    pub fn oldest_due(&self) -> Option<Timestamp> {
+        let oldest = self.endpoints.values();
+        let oldest = oldest.filter_map(|endpoint| endpoint.waiting.oldest());
+        oldest.min().map(timestamp)
+    }
+
+    /// Deliveries that wait and those on their way.
+    pub fn open(&self) -> usize {
+        self.waiting.saturating_add(self.in_flight)
+    }
+
+    pub fn open_of(&self, endpoint: Key) -> usize {
+        let open = |found: &Endpoint| found.waiting.len().saturating_add(found.in_flight as usize);
+        self.endpoints.get(&endpoint).map_or(0, open)
+    }
+
+    /// First attempts that wait at those of the client's endpoints which take deliveries now: its fresh work. Walks the
+    /// client's endpoints.
+    pub fn fresh_of(&self, client: Key) -> usize {
+        let endpoints = self.turns.endpoints_of(client);
+        let endpoints = endpoints.filter_map(|endpoint| self.endpoints.get(&endpoint));
+        let taking = endpoints.filter(|endpoint| endpoint.takes());
+        taking.map(|endpoint| endpoint.waiting.first_len()).sum()
+    }
+
+    /// `closed`, `open` or `half_open`.
+    pub fn breaker(&self, endpoint: Key) -> &'static str {
+        let found = self.endpoints.get(&endpoint);
+        found.map_or("closed", |endpoint| endpoint.breaker.name())
+    }
+
+    /// Walks the endpoints.
+    pub fn breakers_open(&self) -> usize {
+        let endpoints = self.endpoints.values();
+        let open = endpoints.filter(|endpoint| endpoint.breaker.open_until().is_some());
+        open.count()
+    }
+
+    fn take_round(&mut self, now: Now, limit: usize) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        while turns.len() < limit && self.in_flight < self.capacity.total {
+            let Some(endpoint) = self.turns.next(self.has_room(Speed::Unproven)) else {
+                break;
+            };
+            match self.take_of(endpoint, false, now) {
+                Some(turn) => turns.push(turn),
+                // It was ready by a clock that was a little ahead.
+                None => self.refresh(endpoint, now),
+            }
+        }
+        turns
+    }
+
+    fn take_suspect(&mut self, now: Now) -> Option<Turn> {
+        let (due, endpoint) = self.suspects.first().copied()?;
+        if due > passed(now.wall) {
+            self.refresh(endpoint, now);
+            return None;
+        }
+        self.take_of(endpoint, true, now)
+    }
+
+    fn take_of(&mut self, endpoint: Key, alone: bool, now: Now) -> Option<Turn> {
+        let waiting = &mut self.endpoints.get_mut(&endpoint)?.waiting;
+        let Taken { entry, line } = if alone {
+            waiting.take_suspect()?
+        } else {
+            waiting.take(passed(now.wall))?
+        };
+        let (due, position) = entry;
+        Some(Turn {
+            endpoint,
+            position,
+            due_at: timestamp(due),
+            permit: self.start(endpoint, line, alone, now)?,
+        })
+    }
+
+    /// Takes the slot.
+    fn start(&mut self, key: Key, line: Option<u64>, alone: bool, now: Now) -> Option<Permit> {
+        let endpoint = self.endpoints.get_mut(&key)?;
+        let permit = Permit {
+            endpoint: key,
+            alone,
+            probe: endpoint.breaker.is_half_open(),
+            line,
+            client: endpoint.rules.client,
+            made: endpoint.made,
+            generation: endpoint.start(now),
+            speed: endpoint.speed,
+        };
+        endpoint.served = self.turns.serve(permit.client);
+        self.in_flight += 1;
+        self.exclusive |= alone;
+        self.unproven += usize::from(permit.speed == Speed::Unproven);
+        self.refresh(key, now);
+        Some(permit)
+    }
+
+    /// A fifth of all slots is kept for those that answer quickly.
+    fn has_room(&self, speed: Speed) -> bool {
+        let total = self.capacity.total;
+        let unproven_max = (total.saturating_mul(4) / 5).max(1);
+        self.in_flight < total && (speed == Speed::Quick || self.unproven < unproven_max)
+    }
+
+    /// Slots are scarce and others wait for their turn, which is not to be jumped (L2).
+    fn is_crowded(&self) -> bool {
+        self.in_flight >= self.capacity.total / 2 && self.turns.next(true).is_some()
+    }
+
+    /// It is a suspect's turn, which is sent when all that is on its way has ended; nothing joins those.
+    fn suspect_must_wait(&self) -> bool {
+        !self.suspects.is_empty() && !self.others_first && self.in_flight > 0
+    }
+
+    /// The clock was set back.
+    fn rein_in(&mut self, now: Now) {
+        let endpoints: Vec<Key> = self.endpoints.keys().copied().collect();
+        for endpoint in endpoints {
+            self.with(endpoint, now, |endpoint| endpoint.rein_in(now));
+        }
+    }
+
+    /// Looks at those whose alarm has gone off.
+    fn ring(&mut self, now: Now) {
+        while let Some((_, endpoint)) = self
+            .wall_alarms
+            .first()
+            .filter(|(at, _)| *at <= passed(now.wall))
+            .copied()
+        {
+            self.refresh(endpoint, now);
+        }
+        while let Some((_, endpoint)) = self
+            .mono_alarms
+            .first()
+            .filter(|(at, _)| *at <= now.mono)
+            .copied()
+        {
+            self.refresh(endpoint, now);
+        }
+    }
+
+    fn with(&mut self, key: Key, now: Now, how: impl FnOnce(&mut Endpoint)) {
+        if let Some(endpoint) = self.endpoints.get_mut(&key) {
+            how(endpoint);
+            self.refresh(key, now);
+        }
+    }
+
+    /// Rings and alarms follow what has become of an endpoint.
+    fn refresh(&mut self, key: Key, now: Now) {
+        #[cfg(test)]
+        {
+            self.touched += 1;
+        }
+        let Some(endpoint) = self.endpoints.get_mut(&key) else {
+            return;
+        };
+        endpoint.look(now);
+        let listed = endpoint.standing(now);
+        let before = std::mem::replace(&mut endpoint.listed, listed);
+        let client = endpoint.rules.client;
+        self.relist(key, client, before, listed);
+    }
+
+    fn relist(&mut self, key: Key, client: Key, before: Listed, after: Listed) {
+        self.waiting = self.waiting.saturating_sub(before.waiting) + after.waiting;
+        if before.seat != after.seat {
+            if let Some(seat) = before.seat {
+                self.turns.stand_up(client, key, seat);
+            }
+            if let Some(seat) = after.seat {
+                self.turns.sit(client, key, seat);
+            }
+        }
+        if before.suspect != after.suspect {
+            before.suspect.map(|due| self.suspects.remove(&(due, key)));
+            after.suspect.map(|due| self.suspects.insert((due, key)));
+        }
+        if before.alarm != after.alarm {
+            match before.alarm {
+                Some(Alarm::Wall(at)) => self.wall_alarms.remove(&(at, key)),
+                Some(Alarm::Mono(at)) => self.mono_alarms.remove(&(at, key)),
+                None => false,
+            };
+            match after.alarm {
+                Some(Alarm::Wall(at)) => self.wall_alarms.insert((at, key)),
+                Some(Alarm::Mono(at)) => self.mono_alarms.insert((at, key)),
+                None => false,
+            };
+        }
+    }
+}
