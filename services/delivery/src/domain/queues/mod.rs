@@ -16,8 +16,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use schema::webhooks::WaitingFor;
+use jiff::Timestamp;
 
 use self::endpoint::{Alarm, Endpoint, Listed};
 use self::turns::{Speed, Turns};
@@ -26,119 +25,18 @@ use super::delivery::Position;
 use super::now::Now;
 use super::schedule::within;
 
+pub use self::terms::{Answer, Capacity, Class, Item, Key, Permit, Place, Rules, Turn};
+
 mod breaker;
 mod endpoint;
 mod line;
 mod pace;
+mod questions;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod turns;
 mod waiting;
-
-/// An endpoint or a client, by the position at which it was made.
-pub type Key = Position;
-
-/// How many may be on their way at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    pub total: usize,
-    pub per_client: usize,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            total: 1_024,
-            per_client: 256,
-        }
-    }
-}
-
-/// What an endpoint asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    pub client: Key,
-    /// The cap that it may earn, at least one.
-    pub max_in_flight: u32,
-    pub rate_per_s: Option<u32>,
-    /// One at a time in each line.
-    pub strict: bool,
-    /// While it is not, everything of it is held.
-    pub enabled: bool,
-    /// The longest wait of its schedule.
-    pub longest_wait: SignedDuration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// No attempt was made.
-    First,
-    Retry,
-}
-
-/// Of a delivery to a strictly ordered endpoint: which line, and the place in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The hash of the ordering key.
-    pub line: u64,
-    pub order_at: Position,
-    /// An attempt was started in this generation: it goes before all of which none was.
-    pub started: bool,
-}
-
-/// A delivery that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
-    pub position: Position,
-    pub due_at: Timestamp,
-    pub class: Class,
-    /// It must be sent alone.
-    pub suspect: bool,
-    /// Ignored unless order is strict; without one it stands in no line.
-    pub place: Option<Place>,
-}
-
-/// A delivery whose slot is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    pub endpoint: Key,
-    pub position: Position,
-    /// As the schedule means it: never later than the stored one, but for less than a microsecond.
-    pub due_at: Timestamp,
-    pub permit: Permit,
-}
-
-/// A slot, to be given back once by [`Queues::release`] or [`Queues::unreserve`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit {
-    pub endpoint: Key,
-    /// Nothing else is on its way.
-    pub alone: bool,
-    /// It finds out whether the endpoint is well again.
-    pub probe: bool,
-    /// The line that it keeps busy until [`Queues::end`] or [`Queues::insert`].
-    pub line: Option<u64>,
-    client: Key,
-    made: u64,
-    generation: u64,
-    speed: Speed,
-}
-
-/// What came of sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Success {
-        took: Duration,
-    },
-    /// 4xx, 5xx, a redirect, a reset, TLS, blocked.
-    Failed,
-    /// It could not be connected to or resolved, or not in time.
-    Unreachable,
-    /// 429 or 503, with what its Retry-After asks for.
-    Throttled {
-        until: Option<Timestamp>,
-    },
-}
 
 /// Every open delivery is either in here, or on its way, or its outcome is being committed.
 pub struct Queues {
@@ -353,69 +251,6 @@ impl Queues {
         let mono = self.mono_alarms.first();
         let mono = mono.map(|(at, _)| at.saturating_sub(now.mono));
         wall.into_iter().chain(mono).min()
-    }
-
-    /// What a delivery that is not on its way waits for.
-    pub fn waiting_for(
-        &self,
-        endpoint: Key,
-        due_at: Timestamp,
-        position: Position,
-        line: Option<u64>,
-        now: Now,
-    ) -> WaitingFor {
-        let Some(found) = self.endpoints.get(&endpoint) else {
-            return WaitingFor::Schedule;
-        };
-        let held = found.held(now).map(|(why, _)| why);
-        let line = line.filter(|_| found.rules.strict);
-        let is_behind = line.is_some_and(|line| found.waiting.lines().is_behind(line, position));
-        match held {
-            Some(WaitingFor::Disabled) => WaitingFor::Disabled,
-            _ if is_behind => WaitingFor::Order,
-            _ if due_at > now.wall => WaitingFor::Schedule,
-            Some(why) => why,
-            None => WaitingFor::Slot,
-        }
-    }
-
-    /// The earliest due time of all that wait, held ones too. Walks the endpoints.
-    pub fn oldest_due(&self) -> Option<Timestamp> {
-        let oldest = self.endpoints.values();
-        let oldest = oldest.filter_map(|endpoint| endpoint.waiting.oldest());
-        oldest.min().map(timestamp)
-    }
-
-    /// Deliveries that wait and those on their way.
-    pub fn open(&self) -> usize {
-        self.waiting.saturating_add(self.in_flight)
-    }
-
-    pub fn open_of(&self, endpoint: Key) -> usize {
-        let open = |found: &Endpoint| found.waiting.len().saturating_add(found.in_flight as usize);
-        self.endpoints.get(&endpoint).map_or(0, open)
-    }
-
-    /// First attempts that wait at those of the client's endpoints which take deliveries now: its fresh work. Walks the
-    /// client's endpoints.
-    pub fn fresh_of(&self, client: Key) -> usize {
-        let endpoints = self.turns.endpoints_of(client);
-        let endpoints = endpoints.filter_map(|endpoint| self.endpoints.get(&endpoint));
-        let taking = endpoints.filter(|endpoint| endpoint.takes());
-        taking.map(|endpoint| endpoint.waiting.first_len()).sum()
-    }
-
-    /// `closed`, `open` or `half_open`.
-    pub fn breaker(&self, endpoint: Key) -> &'static str {
-        let found = self.endpoints.get(&endpoint);
-        found.map_or("closed", |endpoint| endpoint.breaker.name())
-    }
-
-    /// Walks the endpoints.
-    pub fn breakers_open(&self) -> usize {
-        let endpoints = self.endpoints.values();
-        let open = endpoints.filter(|endpoint| endpoint.breaker.open_until().is_some());
-        open.count()
     }
 
     fn take_round(&mut self, now: Now, limit: usize) -> Vec<Turn> {
