@@ -229,7 +229,7 @@ struct Bucket {
 impl Window {
     fn add(&mut self, mono: Duration, good: bool) {
         let age = age_of(mono);
-        let Some(bucket) = self.buckets.iter_mut().nth(place_of(age)) else {
+        let Some(bucket) = self.buckets.get_mut(place_of(age)) else {
             return;
         };
         if bucket.age != age {

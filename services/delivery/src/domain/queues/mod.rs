@@ -139,7 +139,9 @@ impl Queues {
     /// line stops until this one is superseded; a free line can be found so after a restart.
     pub fn end(&mut self, endpoint: Key, line: u64, position: Position, blocked: bool, now: Now) {
         self.with(endpoint, now, |endpoint| {
-            endpoint.waiting.end(line, position, blocked);
+            if endpoint.rules.strict {
+                endpoint.waiting.end(line, position, blocked);
+            }
         });
     }
 
@@ -160,7 +162,7 @@ impl Queues {
         let waits = found.waiting.next_due();
         let may = found.held(now).is_none()
             && found.has_slot()
-            && !waits.is_some_and(|due| due <= passed(now.wall))
+            && waits.is_none_or(|due| due > passed(now.wall))
             && line.is_none_or(|line| found.waiting.is_free(line));
         let (client, speed) = (found.rules.client, found.speed);
         if !may || !self.turns.has_room(client) || !self.has_room(speed) {

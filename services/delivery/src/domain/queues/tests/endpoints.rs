@@ -1,0 +1,238 @@
+use super::*;
+
+#[test]
+fn an_open_breaker_holds_all_then_probes_once_then_ramps_up() {
+    let mut queues = queues([rules(), rules()]);
+    trip(&mut queues, 0, now(0));
+    for position in 1..=30 {
+        queues.insert(0, item(position, 0), now(0));
+    }
+    queues.insert(1, item(99, 0), now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [99]);
+    assert!(queues.reserve(0, None, now(4)).is_none());
+    assert_eq!(queues.next_look(now(1)), Some(Duration::from_secs(4)));
+    assert_eq!((queues.breakers_open(), queues.fresh_of(1)), (1, 0));
+
+    let probe = queues.take(now(5), 64);
+    assert_eq!(positions(&probe), [1]);
+    assert!(probe[0].permit.probe);
+    assert_eq!(queues.breaker(0), "half_open");
+    assert_eq!(queues.next_look(now(6)), None, "only the probe can help");
+    answer(&mut queues, &probe, GOOD, now(6));
+
+    // A strained endpoint has a cap of five: from four at once it is closed.
+    for count in [1, 2, 4, 5] {
+        let turns = queues.take(now(7), 64);
+        assert_eq!(turns.len(), count);
+        answer(&mut queues, &turns[..1], GOOD, now(7));
+        answer(&mut queues, &turns[1..], None, now(7));
+    }
+    assert_eq!(queues.breaker(0), "closed");
+}
+
+#[test]
+fn the_probe_does_not_wait_for_what_still_hangs() {
+    let mut queues = queues([rules()]);
+    (1..=10).for_each(|position| queues.insert(0, item(position, 0), now(0)));
+    let turns = queues.take(now(0), 64);
+    answer(&mut queues, &turns[..3], UNREACHABLE, now(0));
+    queues.insert(0, item(11, 0), now(0));
+    let probe = queues.take(now(5), 64);
+    assert_eq!(positions(&probe), [11]);
+    answer(&mut queues, &turns[3..], UNREACHABLE, now(6));
+    assert_eq!(
+        queues.breaker(0),
+        "half_open",
+        "those were started before it opened"
+    );
+    answer(&mut queues, &probe, FAILED, now(6));
+    assert_eq!(queues.breaker(0), "open");
+}
+
+#[test]
+fn a_careful_endpoint_is_probed_first() {
+    let mut queues = queues([rules()]);
+    queues.be_careful(0, now(0));
+    for position in 1..=3 {
+        queues.insert(0, retry(position, 0), now(0));
+    }
+    assert_eq!(positions(&queues.take(now(0), 64)), [1]);
+    assert!(queues.reserve(0, None, now(0)).is_none());
+}
+
+#[test]
+fn an_endpoint_that_is_enabled_again_is_probed_at_once() {
+    let mut queues = queues([rules()]);
+    trip(&mut queues, 0, now(0));
+    let disabled = Rules {
+        enabled: false,
+        ..rules()
+    };
+    queues.set_endpoint(0, disabled, now(0));
+    queues.insert(0, item(1, 0), now(0));
+    assert!(queues.take(now(1), 64).is_empty());
+    assert_eq!(queues.next_look(now(1)), None);
+    assert!(queues.reserve(0, None, now(1)).is_none());
+
+    queues.set_endpoint(0, rules(), now(1));
+
+    let turns = queues.take(now(1), 64);
+    assert_eq!(positions(&turns), [1]);
+    assert!(turns[0].permit.probe);
+}
+
+#[test]
+fn a_retry_after_pauses_for_as_long_as_it_asks_and_an_hour_at_most() {
+    for (asked, paused) in [(30, 30), (3_600, 3_600), (86_400, 3_600)] {
+        let mut queues = queues([rules(), rules()]);
+        let permit = queues.reserve(0, None, now(0)).unwrap();
+        queues.insert(0, item(1, 0), now(0));
+        queues.insert(1, item(2, 0), now(0));
+        let until = Some(at(asked));
+        queues.release(&permit, Some(Answer::Throttled { until }), now(0), 0.0);
+        assert_eq!(positions(&queues.take(now(0), 64)), [2]);
+        assert_eq!(queues.next_look(now(0)), Some(Duration::from_secs(paused)));
+        assert!(queues.take(now(paused - 1), 64).is_empty());
+        assert!(queues.reserve(0, None, now(paused - 1)).is_none());
+        assert_eq!(positions(&queues.take(now(paused), 64)), [1]);
+        assert_eq!(queues.breaker(0), "closed");
+    }
+}
+
+#[test]
+fn a_rate_limit_holds_reservations_too() {
+    let slow = Rules {
+        rate_per_s: Some(2),
+        ..rules()
+    };
+    let mut queues = queues([slow]);
+    assert!(queues.reserve(0, None, now(1)).is_some());
+    assert!(queues.reserve(0, None, now(1)).is_none());
+    for position in 1..=3 {
+        queues.insert(0, item(position, 0), now(1));
+    }
+    assert!(queues.take(now(1), 64).is_empty());
+    assert_eq!(queues.next_look(now(1)), Some(Duration::from_millis(500)));
+    for (millis, position) in [(500, 1), (1_000, 2), (1_500, 3)] {
+        let turns = queues.take(later(now(1), millis), 64);
+        assert_eq!(positions(&turns), [position]);
+    }
+    assert_eq!(queues.next_look(now(3)), None);
+}
+
+#[test]
+fn the_cap_is_earned_and_halved_under_strain() {
+    let wide = Rules {
+        max_in_flight: 64,
+        ..rules()
+    };
+    let mut queues = queues([wide]);
+    (0..500).for_each(|position| queues.insert(0, item(position, 0), now(0)));
+    let turns = queues.take(now(0), 100);
+    assert_eq!(turns.len(), 16);
+    answer(&mut queues, &turns, GOOD, now(0));
+    let turns = queues.take(now(0), 100);
+    assert_eq!(turns.len(), 18);
+    let throttled = Some(Answer::Throttled { until: None });
+    answer(&mut queues, &turns, throttled, now(0));
+    assert_eq!(queues.take(now(0), 100).len(), 9);
+}
+
+#[test]
+fn what_it_waits_for_is_the_first_that_holds_it() {
+    let strict = Rules {
+        strict: true,
+        ..rules()
+    };
+    let mut queues = queues([strict.clone()]);
+    let head = Place {
+        line: 7,
+        order_at: 1,
+        started: false,
+    };
+    queues.insert(
+        0,
+        Item {
+            place: Some(head),
+            ..item(1, 0)
+        },
+        now(0),
+    );
+    let ask =
+        |queues: &Queues, due, position| queues.waiting_for(0, at(due), position, Some(7), now(10));
+    assert_eq!(ask(&queues, 10, 1), WaitingFor::Slot);
+    assert_eq!(ask(&queues, 11, 1), WaitingFor::Schedule);
+    assert_eq!(ask(&queues, 11, 2), WaitingFor::Order);
+
+    let rate_per_s = Some(1);
+    let limited = Rules {
+        rate_per_s,
+        ..strict
+    };
+    queues.set_endpoint(0, limited, now(10));
+    let permit = queues.reserve(0, Some(8), now(10));
+    assert!(permit.is_none(), "one that is due waits before it");
+    queues.supersede(0, 1, now(10));
+    let permit = queues.reserve(0, Some(8), now(10)).unwrap();
+    queues.insert(
+        0,
+        Item {
+            place: Some(head),
+            ..item(1, 0)
+        },
+        now(0),
+    );
+    assert_eq!(ask(&queues, 10, 1), WaitingFor::Rate);
+    queues.set_endpoint(0, strict.clone(), now(10));
+
+    let throttled = Answer::Throttled {
+        until: Some(at(20)),
+    };
+    queues.release(&permit, Some(throttled), now(10), 0.0);
+    assert_eq!(ask(&queues, 10, 1), WaitingFor::RetryAfter);
+    assert_eq!(ask(&queues, 11, 1), WaitingFor::Schedule);
+    let enabled = false;
+    let disabled = Rules { enabled, ..strict };
+    queues.set_endpoint(0, disabled, now(10));
+    assert_eq!(ask(&queues, 11, 2), WaitingFor::Disabled);
+    queues.set_endpoint(0, strict, now(10));
+    queues.be_careful(0, now(10));
+    assert_eq!(queues.take(now(10), 64).len(), 1);
+    let ask = |line| queues.waiting_for(0, at(0), 5, Some(line), now(10));
+    assert_eq!((ask(7), ask(9)), (WaitingFor::Order, WaitingFor::Breaker));
+}
+
+#[test]
+fn fresh_work_is_what_could_be_done_now() {
+    let of = |client| Rules { client, ..rules() };
+    let mut queues = queues([of(1), of(1), of(1), of(2)]);
+    for endpoint in 0..4 {
+        queues.insert(endpoint, item(10 * endpoint, 5), now(0));
+        queues.insert(endpoint, retry(10 * endpoint + 1, 5), now(0));
+    }
+    assert_eq!(
+        (queues.fresh_of(1), queues.fresh_of(2), queues.fresh_of(3)),
+        (3, 1, 0)
+    );
+    trip(&mut queues, 0, now(0));
+    let permit = queues.reserve(1, None, now(0)).unwrap();
+    let until = Some(at(60));
+    queues.release(&permit, Some(Answer::Throttled { until }), now(0), 0.0);
+    assert_eq!(queues.fresh_of(1), 1);
+}
+
+#[test]
+fn an_endpoint_may_move_to_another_client() {
+    let mut queues = queues([rules()]);
+    queues.insert(0, item(1, 0), now(0));
+    queues.set_endpoint(
+        0,
+        Rules {
+            client: 2,
+            ..rules()
+        },
+        now(0),
+    );
+    assert_eq!((queues.fresh_of(1), queues.fresh_of(2)), (0, 1));
+    assert_eq!(positions(&queues.take(now(0), 64)), [1]);
+}

@@ -1,0 +1,190 @@
+use super::*;
+
+fn strict() -> Rules {
+    Rules {
+        strict: true,
+        ..rules()
+    }
+}
+
+fn placed(line: u64, position: Position, started: bool, due: i64) -> Item {
+    let order_at = position;
+    Item {
+        place: Some(Place {
+            line,
+            order_at,
+            started,
+        }),
+        ..item(position, due)
+    }
+}
+
+fn release(queues: &mut Queues, turn: &Turn) {
+    queues.release(&turn.permit, GOOD, now(0), 0.0);
+}
+
+#[test]
+fn of_each_line_one_goes_at_a_time_in_order() {
+    let mut queues = queues([strict()]);
+    for (line, position) in [(1, 3), (1, 1), (2, 4), (1, 2)] {
+        queues.insert(0, placed(line, position, false, 0), now(0));
+    }
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [1, 4]);
+    assert_eq!(turns[0].permit.line, Some(1));
+    release(&mut queues, &turns[0]);
+    assert!(
+        queues.take(now(0), 64).is_empty(),
+        "its outcome is being committed"
+    );
+    queues.end(0, 1, 1, false, now(0));
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [2]);
+    assert_eq!(queues.open(), 3);
+}
+
+#[test]
+fn one_that_failed_stays_the_head() {
+    let mut queues = queues([strict()]);
+    queues.insert(0, placed(1, 1, false, 0), now(0));
+    queues.insert(0, placed(1, 2, false, 0), now(0));
+    let turns = queues.take(now(0), 64);
+    release(&mut queues, &turns[0]);
+    queues.insert(0, placed(1, 1, true, 5), now(0));
+    assert!(queues.take(now(4), 64).is_empty());
+    assert_eq!(queues.next_look(now(4)), Some(Duration::from_secs(1)));
+    assert_eq!(positions(&queues.take(now(5), 64)), [1]);
+}
+
+#[test]
+fn one_that_was_started_goes_before_all_that_were_not() {
+    let mut queues = queues([strict()]);
+    queues.insert(0, placed(1, 1, false, 0), now(0));
+    queues.insert(0, placed(1, 9, true, 0), now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [9]);
+}
+
+#[test]
+fn a_blocked_line_stops_until_its_head_is_decided_about() {
+    type Decide = fn(&mut Queues);
+    let decisions: [Decide; 2] = [
+        |queues| queues.supersede(0, 1, now(0)),
+        |queues| queues.unblock(0, now(0)),
+    ];
+    for decide in decisions {
+        let mut queues = queues([strict()]);
+        for (line, position) in [(1, 1), (1, 2), (2, 3)] {
+            queues.insert(0, placed(line, position, false, 0), now(0));
+        }
+        let turns = queues.take(now(0), 64);
+        turns.iter().for_each(|turn| release(&mut queues, turn));
+        queues.end(0, 1, 1, true, now(0));
+        queues.end(0, 2, 3, false, now(0));
+        assert!(queues.take(now(0), 64).is_empty());
+        assert!(queues.reserve(0, Some(1), now(0)).is_none());
+        let asked = queues.waiting_for(0, at(0), 2, Some(1), now(0));
+        assert_eq!(
+            (asked, queues.oldest_due()),
+            (WaitingFor::Order, Some(at(0)))
+        );
+
+        decide(&mut queues);
+
+        assert_eq!(positions(&queues.take(now(0), 64)), [2]);
+    }
+}
+
+#[test]
+fn a_line_that_is_found_blocked_after_a_restart_is_blocked() {
+    let mut queues = queues([strict()]);
+    queues.insert(0, placed(1, 2, false, 0), now(0));
+    queues.end(0, 1, 1, true, now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+    queues.supersede(0, 1, now(0));
+    queues.insert(0, placed(1, 3, false, 0), now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [2]);
+}
+
+#[test]
+fn a_superseded_head_gives_way_to_the_next() {
+    let mut queues = queues([strict()]);
+    for position in 1..=3 {
+        queues.insert(0, placed(1, position, false, 0), now(0));
+    }
+    queues.supersede(0, 1, now(0));
+    queues.supersede(0, 2, now(0));
+    assert_eq!(queues.open(), 1);
+    assert_eq!(positions(&queues.take(now(0), 64)), [3]);
+}
+
+#[test]
+fn a_reservation_is_the_head_of_a_line_that_is_empty() {
+    let mut queues = queues([strict()]);
+    let permit = queues.reserve(0, Some(1), now(0)).unwrap();
+    assert!(queues.reserve(0, Some(1), now(0)).is_none());
+    assert!(queues.reserve(0, Some(2), now(0)).is_some());
+    queues.insert(0, placed(1, 6, false, 0), now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+
+    queues.release(&permit, FAILED, now(0), 0.0);
+    queues.insert(0, placed(1, 5, true, 3), now(0));
+    assert!(queues.take(now(2), 64).is_empty());
+    let turns = queues.take(now(3), 64);
+    assert_eq!(positions(&turns), [5]);
+    release(&mut queues, &turns[0]);
+    queues.end(0, 1, 5, false, now(3));
+    assert_eq!(positions(&queues.take(now(3), 64)), [6]);
+}
+
+#[test]
+fn a_reservation_that_ends_at_once_lets_the_next_go() {
+    let mut queues = queues([strict()]);
+    let permit = queues.reserve(0, Some(1), now(0)).unwrap();
+    queues.insert(0, placed(1, 6, false, 0), now(0));
+    queues.release(&permit, GOOD, now(0), 0.0);
+    queues.end(0, 1, 5, false, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [6]);
+}
+
+#[test]
+fn a_reservation_whose_delivery_never_came_to_be_leaves_nothing() {
+    let mut queues = queues([strict()]);
+    let permit = queues.reserve(0, Some(1), now(0)).unwrap();
+    queues.insert(0, placed(1, 6, false, 0), now(0));
+    assert!(queues.unreserve(&permit, now(0)));
+    assert_eq!(positions(&queues.take(now(0), 64)), [6]);
+    assert_eq!(queues.open(), 1);
+}
+
+#[test]
+fn an_end_of_another_moves_nothing() {
+    let mut queues = queues([strict()]);
+    queues.insert(0, placed(1, 1, false, 0), now(0));
+    queues.insert(0, placed(1, 2, false, 0), now(0));
+    queues.end(0, 1, 2, false, now(0));
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [1]);
+    queues.end(0, 1, 2, false, now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+}
+
+#[test]
+fn lines_dissolve_when_order_is_strict_no_more() {
+    let mut queues = queues([strict()]);
+    for position in 1..=3 {
+        queues.insert(0, placed(1, position, false, 0), now(0));
+    }
+    let turns = queues.take(now(0), 64);
+    let suspect = Item {
+        suspect: true,
+        ..placed(2, 4, false, 9)
+    };
+    queues.insert(0, suspect, now(0));
+    queues.set_endpoint(0, rules(), now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [2, 3]);
+    release(&mut queues, &turns[0]);
+    queues.insert(0, placed(1, 1, true, 0), now(0));
+    queues.end(0, 1, 2, true, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [1]);
+    assert_eq!((queues.open(), queues.oldest_due()), (4, Some(at(9))));
+}
