@@ -1,70 +1,37 @@
 //! `signalpost events`: the newest events as a table.
 
-use std::time::Duration;
-
-use anyhow::Context as _;
-use comfy_table::{Table, presets};
-use runtime::http_client;
 use schema::event::{EventView, EventsPage};
 use schema::names;
 
-use crate::output::say;
+use crate::gateway::{self, Asking, Gateway};
+use crate::output::{self, printable, say};
 use crate::settings::Settings;
-
-const TIMEOUT: Duration = Duration::from_secs(15);
-const ANSWER_MAX: usize = 24 << 20;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Base URL of the gateway [default: where GATEWAY_HOST and GATEWAY_PORT say]
-    #[arg(long)]
-    gateway: Option<String>,
+    #[command(flatten)]
+    asking: Asking,
     /// How many, 1 to 500
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     limit: u16,
-    /// Print the answer as it came
-    #[arg(long)]
-    json: bool,
 }
 
 /// Asks the gateway and prints.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let settings = Settings::read()?;
-    let gateway = arguments.gateway.unwrap_or_else(|| settings.gateway_url());
-    let url = format!(
-        "{}{}?limit={}",
-        gateway.trim_end_matches('/'),
-        names::EVENTS,
-        arguments.limit
-    );
-    let mut request = http_client::single_try(TIMEOUT).get(&url);
-    if let Some(key) = settings.gateway_key() {
-        request = request.bearer_auth(key);
-    }
-    let response = request
-        .send()
-        .await
-        .with_context(|| format!("asking {gateway}"))?;
-    let status = response.status();
-    let answer = http_client::read_body(response, ANSWER_MAX).await?;
-    anyhow::ensure!(
-        status.is_success(),
-        "{url} answered {status}: {}",
-        String::from_utf8_lossy(&answer)
-    );
-
-    if arguments.json {
+    let gateway = Gateway::find(&arguments.asking, Settings::read()?)?;
+    let limit = Some(arguments.limit.to_string());
+    let answer = gateway.get(names::EVENTS, &[], &[("limit", limit)]).await?;
+    if arguments.asking.json {
         say(String::from_utf8_lossy(&answer));
     } else {
-        let page: EventsPage = serde_json::from_slice(&answer).context("reading the answer")?;
+        let page: EventsPage = gateway::read(&answer)?;
         say(table(&page.events));
     }
     Ok(())
 }
 
 fn table(events: &[EventView]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
+    let mut table = output::table([
         "STORED",
         "EVENT",
         "SEVERITY",
@@ -85,13 +52,6 @@ fn table(events: &[EventView]) -> String {
         ]);
     }
     table.to_string()
-}
-
-/// A vendor's text may hold what a terminal obeys.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The `signalpost` command, and the supervisor that it shares with the system tests.
 
 pub mod events;
+pub mod gateway;
 pub mod healthcheck;
 pub mod output;
 pub mod send;

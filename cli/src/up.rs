@@ -1,15 +1,14 @@
 //! `signalpost up`: every service on this machine, one command.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use comfy_table::{Table, presets};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::output::say;
+use crate::output::{self, print_lines, say};
 use crate::settings::Settings;
 use crate::supervisor::{Line, Options, Supervisor};
 
@@ -68,25 +67,8 @@ fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Opt
     })
 }
 
-/// Prints in a thread of its own: a terminal that was stopped must not stop the supervisor.
-fn print_lines(mut lines: mpsc::Receiver<Line>) -> oneshot::Receiver<()> {
-    let (printed, all_printed) = oneshot::channel();
-    std::thread::spawn(move || {
-        while let Some(Line { service, text }) = lines.blocking_recv() {
-            if writeln!(io::stdout().lock(), "{service:<15} | {text}").is_err() {
-                break;
-            }
-        }
-        let _nobody_waits = printed.send(());
-    });
-    all_printed
-}
-
 fn overview(supervisor: &Supervisor, settings: &Settings) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["SERVICE", "ADDRESS", "PID"]);
+    let mut table = output::table(["SERVICE", "ADDRESS", "PID"]);
     let mut port = settings.gateway_port;
     for (service, address, pid) in supervisor.services() {
         if service == "gateway" {

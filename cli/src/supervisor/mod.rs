@@ -7,6 +7,7 @@ mod child;
 mod keeper;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,12 @@ pub const ROWS: [&[&str]; 3] = [
 pub struct Line {
     pub service: &'static str,
     pub text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<15} | {}", self.service, self.text)
+    }
 }
 
 /// How to run the services.
