@@ -1,5 +1,7 @@
 //! The `signalpost` command, and the supervisor that it shares with the system tests.
 
+pub mod deliveries;
+pub mod endpoints;
 pub mod events;
 pub mod gateway;
 pub mod healthcheck;

@@ -1,7 +1,7 @@
 //! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them.
 
 use clap::{Parser, Subcommand};
-use signalpost::{events, healthcheck, send, up};
+use signalpost::{deliveries, endpoints, events, healthcheck, send, up};
 
 #[derive(Parser)]
 #[command(name = "signalpost", version, about, max_term_width = 100)]
@@ -21,6 +21,12 @@ enum Command {
     },
     /// List the newest events
     Events(events::Arguments),
+    /// List clients and their endpoints; `add` registers one
+    Endpoints(endpoints::Arguments),
+    /// List the newest deliveries; `show` tells one with its attempts
+    Deliveries(deliveries::Arguments),
+    /// Send a delivery again, whatever became of it
+    Retry(deliveries::Retry),
     /// Exit with 0 if the URL answers 2xx within 2 s
     Healthcheck { url: String },
 }
@@ -39,6 +45,9 @@ async fn main() -> anyhow::Result<()> {
             what: Send::Stripe(arguments),
         } => send::run(arguments).await,
         Command::Events(arguments) => events::run(arguments).await,
+        Command::Endpoints(arguments) => endpoints::run(arguments).await,
+        Command::Deliveries(arguments) => deliveries::run(arguments).await,
+        Command::Retry(arguments) => deliveries::retry(arguments).await,
         Command::Healthcheck { url } => healthcheck::run(&url).await,
     }
 }
