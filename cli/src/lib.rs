@@ -5,6 +5,7 @@ pub mod endpoints;
 pub mod events;
 pub mod gateway;
 pub mod healthcheck;
+pub mod listen;
 pub mod output;
 pub mod send;
 pub mod settings;

@@ -1,7 +1,7 @@
-//! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them.
+//! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them, receives webhooks.
 
 use clap::{Parser, Subcommand};
-use signalpost::{deliveries, endpoints, events, healthcheck, send, up};
+use signalpost::{deliveries, endpoints, events, healthcheck, listen, send, up};
 
 #[derive(Parser)]
 #[command(name = "signalpost", version, about, max_term_width = 100)]
@@ -27,6 +27,8 @@ enum Command {
     Deliveries(deliveries::Arguments),
     /// Send a delivery again, whatever became of it
     Retry(deliveries::Retry),
+    /// Receive webhooks: print them, verify them, answer as told
+    Listen(listen::Arguments),
     /// Exit with 0 if the URL answers 2xx within 2 s
     Healthcheck { url: String },
 }
@@ -48,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Endpoints(arguments) => endpoints::run(arguments).await,
         Command::Deliveries(arguments) => deliveries::run(arguments).await,
         Command::Retry(arguments) => deliveries::retry(arguments).await,
+        Command::Listen(arguments) => listen::run(arguments).await,
         Command::Healthcheck { url } => healthcheck::run(&url).await,
     }
 }

@@ -17,6 +17,12 @@ pub struct Settings {
     pub stripe_webhook_secret: Secrets,
     /// Where pages go: `PAGERDUTY_URL`, default the mock that `up` starts.
     pub pagerduty_url: List,
+    /// What `listen` verifies with: `SIGNALPOST_LISTEN_SECRET`, a comma list; default nothing.
+    pub signalpost_listen_secret: Secrets,
+    /// Where delivery keeps its data: `DELIVERY_DATABASE_URL`, default as delivery's.
+    pub delivery_database_url: String,
+    /// Where event-store keeps its data: `EVENT_STORE_DATABASE_URL`, default as event-store's.
+    pub event_store_database_url: String,
     /// How much the services log: `LOG_LEVEL`, default theirs.
     pub log_level: Option<String>,
 }
@@ -29,6 +35,9 @@ impl Default for Settings {
             gateway_api_keys: Secrets::default(),
             stripe_webhook_secret: Secrets::default(),
             pagerduty_url: List::default(),
+            signalpost_listen_secret: Secrets::default(),
+            delivery_database_url: "sqlite:./data/delivery.db".to_owned(),
+            event_store_database_url: "sqlite:./data/event-store.db".to_owned(),
             log_level: None,
         }
     }
