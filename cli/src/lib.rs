@@ -1,5 +1,6 @@
 //! The `signalpost` command, and the supervisor that it shares with the system tests.
 
+pub mod backup;
 pub mod deliveries;
 pub mod endpoints;
 pub mod events;

@@ -1,7 +1,7 @@
 //! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them, receives webhooks.
 
 use clap::{Parser, Subcommand};
-use signalpost::{deliveries, endpoints, events, healthcheck, listen, send, up};
+use signalpost::{backup, deliveries, endpoints, events, healthcheck, listen, send, up};
 
 #[derive(Parser)]
 #[command(name = "signalpost", version, about, max_term_width = 100)]
@@ -29,6 +29,8 @@ enum Command {
     Retry(deliveries::Retry),
     /// Receive webhooks: print them, verify them, answer as told
     Listen(listen::Arguments),
+    /// Copy the stores of running services into a directory
+    Backup(backup::Arguments),
     /// Exit with 0 if the URL answers 2xx within 2 s
     Healthcheck { url: String },
 }
@@ -51,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Deliveries(arguments) => deliveries::run(arguments).await,
         Command::Retry(arguments) => deliveries::retry(arguments).await,
         Command::Listen(arguments) => listen::run(arguments).await,
+        Command::Backup(arguments) => backup::run(arguments).await,
         Command::Healthcheck { url } => healthcheck::run(&url).await,
     }
 }
