@@ -161,7 +161,7 @@ fn summary(show: Show, counts: Counts, dropped: u64) -> String {
         .to_string();
     }
     let mut text = format!(
-        "received {count}, {distinct} of them distinct, {refused} without a valid signature"
+        "received {count}, {distinct} of them distinct, {refused} refused for the signature"
     );
     if dropped > 0 {
         text += &format!("; {dropped} lines were not printed");
@@ -248,7 +248,7 @@ mod tests {
         };
         assert_eq!(
             summary(Show::default(), counts, 0),
-            "received 3, 2 of them distinct, 1 without a valid signature"
+            "received 3, 2 of them distinct, 1 refused for the signature"
         );
         assert!(summary(Show::default(), counts, 9).ends_with("9 lines were not printed"));
     }
