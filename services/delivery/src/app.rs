@@ -1,31 +1,48 @@
 //! Puts delivery together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use clients::event_store::EventStore;
-use jiff::SignedDuration;
-use reqwest_middleware::ClientWithMiddleware;
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::{Finding, Health};
-use runtime::http_client;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
+use schema::webhooks::{OnExhausted, Ordering};
+use signature::standard::Key;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::domain::endpoint::{Endpoint, PAGERDUTY};
+use crate::domain::asked::Defaults;
+use crate::domain::endpoint::{
+    Confidential, Endpoint, MAX_IN_FLIGHT, ONCALL, PAGE_TYPE, Pattern, Settings,
+};
+use crate::domain::ids::{EndpointId, PAGERDUTY};
 use crate::http;
-use crate::storage::{self, Storage};
+use crate::storage::{self, Options, Storage};
+use crate::worker::send::Senders;
 use crate::worker::vitals::Vitals;
-use crate::worker::{Outside, Worker};
+use crate::worker::{Chance, Outside, Worker};
 
 /// A feed that was not read for so long is behind: three polls.
 const FEED_STALE: Duration = Duration::from_secs(60);
+
+/// Everything outside the process that it reaches.
+pub struct Surroundings {
+    pub clock: Clock,
+    pub senders: Senders,
+    pub event_store: EventStore,
+    pub chance: Chance,
+    /// What the configuration names, unless there is one already.
+    pub storage: Option<Arc<dyn Storage>>,
+}
 
 pub struct App {
     base: Arc<Base>,
@@ -37,31 +54,42 @@ pub struct App {
 impl App {
     /// Opens the store, takes its lane, and learns what is open. Nothing is sent before [`run`](Self::run).
     pub async fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
-        let http = http_client::single_try(config.pagerduty_timeout());
+        let nets = config.nets().map_err(anyhow::Error::msg)?;
         let upstream = Upstream::new("event-store", &config.event_store_url);
-        Self::build_with(config, clock, http, EventStore::new(Arc::new(upstream))).await
+        let surroundings = Surroundings {
+            clock,
+            senders: Senders::over_sockets(config.pagerduty_timeout(), &nets),
+            event_store: EventStore::new(Arc::new(upstream)),
+            chance: Chance::of_the_system(),
+            storage: None,
+        };
+        Self::build_in(config, surroundings).await
     }
 
-    /// As [`build`](Self::build), with the network handed in.
-    pub async fn build_with(
-        config: Config,
-        clock: Clock,
-        http: ClientWithMiddleware,
-        event_store: EventStore,
-    ) -> anyhow::Result<Self> {
-        let base = Arc::new(Base::new("delivery", clock.clone()));
+    /// As [`build`](Self::build), with everything outside handed in.
+    pub async fn build_in(config: Config, surroundings: Surroundings) -> anyhow::Result<Self> {
+        let base = Arc::new(Base::new("delivery", surroundings.clock.clone()));
         let vitals = Arc::new(Vitals::new(&base.metrics));
-        let storage = storage::open(&config.delivery_database_url, vitals.commit_seconds.clone())?;
+        let storage = match surroundings.storage {
+            Some(storage) => storage,
+            None => open(&config, &vitals)?,
+        };
         let outside = Outside {
             storage: Arc::clone(&storage),
-            event_store,
-            http,
-            clock,
-            endpoints: vec![built_in(&config)?],
+            event_store: surroundings.event_store,
+            senders: surroundings.senders,
+            clock: surroundings.clock,
+            chance: surroundings.chance,
+            defaults: Defaults {
+                policy: config.policy().context("DELIVERY_SCHEDULE_S")?,
+                nets: config.nets().map_err(anyhow::Error::msg)?,
+            },
+            bounds: config.bounds(),
             retention: retention(&config),
             vitals: Arc::clone(&vitals),
         };
-        let worker = Worker::start(outside)
+        let built_in = built_in(&config, outside.clock.now())?;
+        let worker = Worker::start(outside, built_in)
             .await
             .context("taking over what is open")?;
         Ok(Self {
@@ -73,8 +101,8 @@ impl App {
     }
 
     pub fn router(&self) -> Router {
-        self.base
-            .wrap(http::routes(Arc::clone(&self.storage)), self.health())
+        let routes = http::routes(Arc::clone(&self.worker), Arc::clone(&self.storage));
+        self.base.wrap(routes, self.health())
     }
 
     /// Serves and works until the token is cancelled; the first to fail stops the other.
@@ -119,10 +147,49 @@ impl App {
     }
 }
 
-fn built_in(config: &Config) -> anyhow::Result<Endpoint> {
+/// What `DELIVERY_DATABASE_URL` names.
+pub fn open(config: &Config, vitals: &Vitals) -> anyhow::Result<Arc<dyn Storage>> {
+    storage::open(Options {
+        url: config.delivery_database_url.clone(),
+        commit_seconds: vitals.commit_seconds.clone(),
+        vault: config.vault().map_err(anyhow::Error::msg)?,
+    })
+}
+
+/// The on-call's PagerDuty, as configuration has it.
+pub(crate) fn built_in(config: &Config, now: Timestamp) -> anyhow::Result<Endpoint> {
     let url = config.pagerduty_url().context("PAGERDUTY_URL")?;
-    let policy = config.policy().context("DELIVERY_SCHEDULE_S")?;
-    Ok(Endpoint::pagerduty(url, config.pagerduty_timeout(), policy))
+    let secret = Key::from_bytes(rand::rng().random::<[u8; 32]>().to_vec())?;
+    Ok(Endpoint {
+        position: 0,
+        endpoint_id: EndpointId::pagerduty(),
+        client: 0,
+        client_id: ONCALL.into(),
+        settings: Settings {
+            url: url.into(),
+            event_types: Some(vec![
+                Pattern::parse(PAGE_TYPE).context("the type of pages")?,
+            ]),
+            description: Some(
+                "set by PAGERDUTY_URL; routed events of the hub page here".to_owned(),
+            ),
+            retry: None,
+            timeout_ms: config.pagerduty_timeout_ms,
+            max_in_flight: MAX_IN_FLIGHT,
+            rate_limit_per_s: None,
+            ordering: Ordering::None,
+            on_exhausted: OnExhausted::Block,
+        },
+        confidential: Confidential {
+            secret: secret.to_secret(),
+            previous: None,
+            headers: BTreeMap::new(),
+        },
+        disabled: None,
+        created_at: now,
+        updated_at: now,
+        version: 0,
+    })
 }
 
 fn retention(config: &Config) -> SignedDuration {

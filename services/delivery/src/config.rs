@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use runtime::config::{self, List};
+use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use crate::domain::egress::Nets;
 use crate::domain::schedule::{DEFAULT_WAITS_S, Policy};
+use crate::storage::Vault;
+use crate::worker::Bounds;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -26,8 +30,22 @@ pub struct Config {
     /// `DELIVERY_SCHEDULE_S`: the wait before each attempt, in seconds; their number is the number of attempts.
     /// Default 0,5,300,1800,7200,18000,36000,36000.
     pub delivery_schedule_s: List,
-    /// `DELIVERY_RETENTION_DAYS`: ended deliveries leave after this. Default 30.
+    /// `DELIVERY_RETENTION_DAYS`: ended deliveries leave after this; 7 at least, since so long a key gets the same answer.
+    /// Default 30.
     pub delivery_retention_days: u32,
+    /// `DELIVERY_ALLOW_NETS`: networks, as `127.0.0.0/8,::1/128`, that clients' endpoints may lie in beside the internet;
+    /// there plain http and names without a dot are taken too. Default none.
+    pub delivery_allow_nets: List,
+    /// `DELIVERY_SECRETS_KEY`: the base64 of 32 bytes, with which endpoints' secrets and headers are sealed at rest.
+    /// Default none: they lie in the store as they are.
+    pub delivery_secrets_key: Option<SecretString>,
+    /// `ENDPOINT_MAX_OPEN`: with more open deliveries an endpoint is disabled. Default 1000000.
+    pub endpoint_max_open: usize,
+    /// `DELIVERY_MAX_OPEN`: with more open deliveries nothing is taken in. Default 3000000.
+    pub delivery_max_open: usize,
+    /// `CLIENT_MAX_FRESH`: with more first attempts that wait for nothing but their turn a client has to wait. Default
+    /// 100000.
+    pub client_max_fresh: usize,
 }
 
 impl Default for Config {
@@ -41,6 +59,11 @@ impl Default for Config {
             pagerduty_timeout_ms: 15_000,
             delivery_schedule_s: List(DEFAULT_WAITS_S.map(|wait| wait.to_string()).to_vec()),
             delivery_retention_days: 30,
+            delivery_allow_nets: List::of(&[]),
+            delivery_secrets_key: None,
+            endpoint_max_open: 1_000_000,
+            delivery_max_open: 3_000_000,
+            client_max_fresh: 100_000,
         }
     }
 }
@@ -55,6 +78,24 @@ impl Config {
             .map(|wait| wait.parse())
             .collect();
         Policy::of_seconds(&waits.ok()?)
+    }
+
+    /// Says what is not a network.
+    pub fn nets(&self) -> Result<Nets, String> {
+        Nets::parse(&self.delivery_allow_nets.0).map_err(|fault| fault.to_string())
+    }
+
+    /// Says what is wrong with the key, and never shows it.
+    pub fn vault(&self) -> Result<Vault, String> {
+        Vault::open(self.delivery_secrets_key.as_ref()).map_err(|fault| fault.to_string())
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            open: self.delivery_max_open,
+            open_of_endpoint: self.endpoint_max_open,
+            fresh_of_client: self.client_max_fresh,
+        }
     }
 
     /// `None` unless it is an absolute http or https URL.
@@ -100,8 +141,23 @@ impl config::Config for Config {
                 "DELIVERY_SCHEDULE_S: 1 to 64 waits in seconds, each at most 30 days".to_owned(),
             );
         }
-        if !(1..=3_650).contains(&self.delivery_retention_days) {
-            complaints.push("DELIVERY_RETENTION_DAYS: 1 to 3650".to_owned());
+        if !(7..=3_650).contains(&self.delivery_retention_days) {
+            complaints.push("DELIVERY_RETENTION_DAYS: 7 to 3650".to_owned());
+        }
+        if let Err(fault) = self.nets() {
+            complaints.push(format!("DELIVERY_ALLOW_NETS: {fault}"));
+        }
+        if let Err(fault) = self.vault() {
+            complaints.push(format!("DELIVERY_SECRETS_KEY: {fault}"));
+        }
+        for (name, bound) in [
+            ("ENDPOINT_MAX_OPEN", self.endpoint_max_open),
+            ("DELIVERY_MAX_OPEN", self.delivery_max_open),
+            ("CLIENT_MAX_FRESH", self.client_max_fresh),
+        ] {
+            if !(1..=10_000_000).contains(&bound) {
+                complaints.push(format!("{name}: 1 to 10000000"));
+            }
         }
         complaints
     }
@@ -138,7 +194,10 @@ mod tests {
             ("PAGERDUTY_TIMEOUT_MS", "0"),
             ("DELIVERY_SCHEDULE_S", "0,soon"),
             ("DELIVERY_SCHEDULE_S", "0,-5"),
-            ("DELIVERY_RETENTION_DAYS", "0"),
+            ("DELIVERY_RETENTION_DAYS", "6"),
+            ("DELIVERY_ALLOW_NETS", "localhost"),
+            ("DELIVERY_SECRETS_KEY", "c2hvcnQ="),
+            ("ENDPOINT_MAX_OPEN", "0"),
         ] {
             let text = complaints(name, value).unwrap_or_default();
             assert!(text.contains(name), "{name}={value}: {text}");

@@ -1,5 +1,5 @@
 //! What every Signalpost service does the same way: configuration, logs, correlation, the accept loop, problems,
-//! health, metrics, outbound HTTP, group commit, time and the end.
+//! bounds on JSON, health, metrics, outbound HTTP, group commit, time and the end.
 
 pub mod base;
 pub mod clock;
@@ -14,6 +14,7 @@ mod log_lines;
 pub mod metrics;
 pub mod problem;
 pub mod server;
+pub mod shape;
 pub mod shutdown;
 pub mod telemetry;
 pub mod upstream;

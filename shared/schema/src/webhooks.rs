@@ -1,6 +1,7 @@
 //! The public API of delivery: clients, endpoints, events, deliveries, attempts, jobs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -128,7 +129,8 @@ pub struct RetryPolicy {
 }
 
 /// `POST /webhooks/clients/{client_id}/endpoints`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+// No Debug: it may hold a secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewEndpoint {
@@ -166,7 +168,8 @@ pub struct NewEndpoint {
 }
 
 /// `PATCH /webhooks/endpoints/{endpoint_id}`. What is absent stays; null takes the default again.
-#[derive(Clone, Debug, Default, Deserialize)]
+// No Debug: it may hold secret headers.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EndpointChange {
@@ -200,7 +203,7 @@ fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// One endpoint. Its secret and the values of its headers are never shown again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EndpointView {
     pub endpoint_id: String,
@@ -235,6 +238,13 @@ pub struct EndpointView {
     pub secret: Option<String>,
 }
 
+impl fmt::Debug for EndpointView {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EndpointView({})", self.endpoint_id)
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EndpointsPage {
@@ -261,7 +271,8 @@ pub struct ClientsPage {
 }
 
 /// `POST /webhooks/endpoints/{endpoint_id}/secret/rotate`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+// No Debug: it may hold a secret.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RotateSecret {

@@ -1,38 +1,235 @@
-//! Who is delivered to.
+//! Who is delivered to: what a client may set, what is kept confidential, and which events are wanted.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use url::Url;
+use jiff::Timestamp;
+use schema::webhooks::{
+    CLIENT_ID_MAX, DisabledReason, EVENT_TYPE_MAX, OnExhausted, Ordering, RetryPolicy,
+};
+use serde::{Deserialize, Serialize};
 
-use super::schedule::Policy;
+use super::ids::{EndpointId, Position};
 
-/// The name under which event-store knows the built-in endpoint, in `delivered_to`.
-pub const PAGERDUTY: &str = "pagerduty";
-/// Whose endpoint it is.
+/// Whose endpoint the built-in one is; routed events of the hub are this client's events.
 pub const ONCALL: &str = "oncall";
 
-/// One destination of one client.
-#[derive(Clone, Debug)]
+/// The type of the hub's routed events.
+pub const PAGE_TYPE: &str = "signalpost.page";
+
+pub const TIMEOUT_MS: u64 = 15_000;
+pub const MAX_IN_FLIGHT: u32 = 64;
+
+/// What a client may set, as it is stored. A later release reads an earlier one's: a new field needs a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub url: String,
+    #[serde(default)]
+    pub event_types: Option<Vec<Pattern>>,
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Absent: the operator's default, whatever it is at the time.
+    #[serde(default)]
+    pub retry: Option<RetryPolicy>,
+    pub timeout_ms: u64,
+    pub max_in_flight: u32,
+    #[serde(default)]
+    pub rate_limit_per_s: Option<u32>,
+    pub ordering: Ordering,
+    pub on_exhausted: OnExhausted,
+}
+
+/// What is sealed at rest when a key is given, and never shown again.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Confidential {
+    /// `whsec_…`
+    pub secret: String,
+    /// The one before, while it signs too.
+    #[serde(default)]
+    pub previous: Option<Previous>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Previous {
+    pub secret: String,
+    pub until: Timestamp,
+}
+
+impl fmt::Debug for Confidential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Confidential([redacted])")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disabled {
+    pub reason: DisabledReason,
+    pub at: Timestamp,
+}
+
+/// One destination of one client, as it is stored.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
-    pub endpoint_id: Arc<str>,
-    pub url: Url,
-    /// One deadline over connecting, headers and body.
-    pub timeout: Duration,
-    /// How many requests may be on their way at once.
-    pub max_in_flight: usize,
-    pub policy: Policy,
+    /// Where in the lane's order it was made: its key in other rows.
+    pub position: Position,
+    pub endpoint_id: EndpointId,
+    /// Its client's key.
+    pub client: Position,
+    pub client_id: Arc<str>,
+    pub settings: Settings,
+    pub confidential: Confidential,
+    pub disabled: Option<Disabled>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// Where in the lane's order it was last changed.
+    pub version: Position,
 }
 
 impl Endpoint {
-    /// The on-call's PagerDuty, which routed events page.
-    pub fn pagerduty(url: Url, timeout: Duration, policy: Policy) -> Self {
-        Self {
-            endpoint_id: PAGERDUTY.into(),
-            url,
-            timeout,
-            max_in_flight: 64,
-            policy,
+    /// Whether an event is for this endpoint.
+    pub fn wants(&self, event_type: &str, operational: bool) -> bool {
+        match &self.settings.event_types {
+            // What Signalpost says of itself is for those who ask for it.
+            None => !operational,
+            Some(patterns) => patterns.iter().any(|pattern| pattern.matches(event_type)),
         }
+    }
+}
+
+/// `order.created`, or `order.*` for everything below `order.`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+impl Pattern {
+    pub fn parse(text: &str) -> Option<Self> {
+        let exact = text.strip_suffix(".*").unwrap_or(text);
+        is_event_type(exact).then(|| Self(text.to_owned()))
+    }
+
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(below) => event_type.len() > below.len() && event_type.starts_with(below),
+            None => event_type == self.0,
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("an event type, or one with .* at its end")
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+/// One to 128 of `A-Z a-z 0-9 . _ -`.
+pub fn is_event_type(text: &str) -> bool {
+    is_name(text, EVENT_TYPE_MAX)
+}
+
+/// One to 64 of `A-Z a-z 0-9 . _ -`: the same as a key of the gateway can be bound to.
+pub fn is_client_id(text: &str) -> bool {
+    is_name(text, CLIENT_ID_MAX)
+}
+
+fn is_name(text: &str, longest: usize) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=longest).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn endpoint(event_types: Option<&[&str]>) -> Endpoint {
+        Endpoint {
+            position: 2,
+            endpoint_id: EndpointId::mint(0, Timestamp::UNIX_EPOCH),
+            client: 1,
+            client_id: "acme".into(),
+            settings: Settings {
+                url: "https://acme.example/hook".to_owned(),
+                event_types: event_types.map(|types| {
+                    let parsed = types.iter().map(|text| Pattern::parse(text).unwrap());
+                    parsed.collect()
+                }),
+                description: None,
+                retry: None,
+                timeout_ms: TIMEOUT_MS,
+                max_in_flight: MAX_IN_FLIGHT,
+                rate_limit_per_s: None,
+                ordering: Ordering::None,
+                on_exhausted: OnExhausted::Block,
+            },
+            confidential: Confidential {
+                secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz".to_owned(),
+                previous: None,
+                headers: BTreeMap::new(),
+            },
+            disabled: None,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            version: 2,
+        }
+    }
+
+    #[test]
+    fn an_endpoint_gets_what_it_asked_for() {
+        let below = ["order.*"];
+        let exact = ["order.created", "invoice.paid"];
+        for (types, event_type, operational, wanted) in [
+            (None, "order.created", false, true),
+            (None, "delivery.exhausted", true, false),
+            (Some(&below[..]), "order.created", false, true),
+            (Some(&below[..]), "order.line.added", false, true),
+            (Some(&below[..]), "order", false, false),
+            (Some(&below[..]), "order.", false, false),
+            (Some(&below[..]), "orders.created", false, false),
+            (Some(&exact[..]), "invoice.paid", false, true),
+            (Some(&exact[..]), "invoice.paid.late", false, false),
+            (Some(&["delivery.*"][..]), "delivery.exhausted", true, true),
+        ] {
+            let found = endpoint(types).wants(event_type, operational);
+            assert_eq!(found, wanted, "{types:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn only_names_and_what_is_below_them_are_patterns() {
+        for good in ["a", "order.created", "order.*", "a.b.c.*", "A-1_x"] {
+            assert!(Pattern::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            ".*x",
+            "order*",
+            "a b",
+            "ä",
+            "a.*.b",
+            &"x".repeat(129),
+        ] {
+            assert!(Pattern::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_confidential_does_not_show() {
+        let shown = format!("{:?}", endpoint(None));
+        assert!(!shown.contains("whsec"), "{shown}");
     }
 }

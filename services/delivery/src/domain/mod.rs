@@ -1,12 +1,16 @@
-//! Pure decisions: what a delivery becomes, when it is due, what an answer means. Time and chance are handed in.
+//! Pure decisions: what a delivery becomes, when it is due, what an answer means, who is next, where may be sent to. Time
+//! and chance are handed in.
 
+pub mod asked;
 pub mod delivery;
 pub mod egress;
 pub mod endpoint;
 pub mod headers;
+pub mod ids;
 pub mod intake;
 pub mod now;
 pub mod queues;
 pub mod result;
+pub mod rollup;
 pub mod schedule;
 pub mod transition;

@@ -11,6 +11,8 @@ pub enum Verdict {
         /// A stable word.
         error: &'static str,
         retry_after: Option<RetryAfter>,
+        /// 410: nobody will ever listen there again.
+        gone: bool,
     },
 }
 
@@ -21,6 +23,7 @@ impl Verdict {
         let error = match status {
             200..=299 => return Self::Success,
             300..=399 => "redirect",
+            410 => "gone",
             400..=499 => "http_4xx",
             500..=599 => "http_5xx",
             _ => "http_status",
@@ -29,7 +32,11 @@ impl Verdict {
             429 | 503 => retry_after.and_then(RetryAfter::parse),
             _ => None,
         };
-        Self::Failure { error, retry_after }
+        Self::Failure {
+            error,
+            retry_after,
+            gone: status == 410,
+        }
     }
 
     /// Of an attempt without an answer; `error` is one of [`runtime::http_client::failure_code`]'s words.
@@ -37,6 +44,7 @@ impl Verdict {
         Self::Failure {
             error,
             retry_after: None,
+            gone: false,
         }
     }
 
@@ -65,6 +73,7 @@ mod tests {
             (308, "redirect"),
             (400, "http_4xx"),
             (404, "http_4xx"),
+            (410, "gone"),
             (429, "http_4xx"),
             (500, "http_5xx"),
             (503, "http_5xx"),

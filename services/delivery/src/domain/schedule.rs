@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use schema::webhooks::RetryPolicy;
 
 /// Eight attempts over about 27 hours: a short outage is bridged within minutes, a long one over a night and a day, so
 /// that somebody can mend the destination during working hours.
@@ -14,19 +15,106 @@ const JITTER: f64 = 0.2;
 /// A destination's Retry-After is honoured up to here.
 const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
 
+/// The longest wait, and the longest age, in seconds: 30 days.
+const LONGEST_S: u64 = 30 * 24 * 3600;
+
+const ATTEMPTS_MAX: usize = 64;
+
 /// The wait before each attempt; there are as many attempts as waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     waits: Vec<Duration>,
+    /// No attempt is made for a delivery that is older.
+    pub max_age: Option<SignedDuration>,
+    /// Strict order: the age counts from the first attempt, since before it a delivery waits for others.
+    pub ages_from_first_attempt: bool,
 }
 
 impl Policy {
     /// `None` unless there are one to 64 waits of at most 30 days.
     pub fn of_seconds(waits: &[u64]) -> Option<Self> {
-        let fits = |wait: &u64| *wait <= 30 * 24 * 3600;
-        ((1..=64).contains(&waits.len()) && waits.iter().all(fits)).then(|| Self {
+        let fits = |wait: &u64| *wait <= LONGEST_S;
+        ((1..=ATTEMPTS_MAX).contains(&waits.len()) && waits.iter().all(fits)).then(|| Self {
             waits: waits.iter().copied().map(Duration::from_secs).collect(),
+            max_age: None,
+            ages_from_first_attempt: false,
         })
+    }
+
+    /// As a caller asked for it; what is not said is the default's. The error says what to do.
+    pub fn asked(asked: &RetryPolicy, default: &Self) -> Result<Self, &'static str> {
+        let waits = match asked {
+            RetryPolicy {
+                schedule_s: Some(waits),
+                base_s: None,
+                factor: None,
+                max_attempts: None,
+                ..
+            } => Self::of_seconds(waits)
+                .ok_or("retry.schedule_s is 1 to 64 waits of at most 30 days"),
+            RetryPolicy {
+                schedule_s: None,
+                base_s: Some(base_s),
+                factor: Some(factor),
+                max_attempts: Some(max_attempts),
+                ..
+            } => Self::geometric(*base_s, *factor, *max_attempts)
+                .ok_or("retry.base_s is at most 30 days, factor 1 to 100, max_attempts 1 to 64"),
+            RetryPolicy {
+                schedule_s: None,
+                base_s: None,
+                factor: None,
+                max_attempts: None,
+                ..
+            } => Ok(default.clone()),
+            _ => Err("retry takes schedule_s, or base_s, factor and max_attempts together"),
+        }?;
+        let max_age = match asked.max_age_s {
+            Some(age) if (1..=LONGEST_S).contains(&age) => i64::try_from(age).ok(),
+            Some(_) => return Err("retry.max_age_s is 1 second to 30 days"),
+            None => None,
+        };
+        Ok(Self {
+            max_age: max_age.map(SignedDuration::from_secs),
+            ..waits
+        })
+    }
+
+    /// The first attempt at once, the second after `base_s`, each further wait `factor` times the one before, up to 30 days.
+    fn geometric(base_s: u64, factor: f64, max_attempts: u32) -> Option<Self> {
+        if base_s > LONGEST_S || !(1.0..=100.0).contains(&factor) {
+            return None;
+        }
+        let longest = Duration::from_secs(LONGEST_S);
+        let mut wait = Duration::from_secs(base_s);
+        let mut waits = Vec::new();
+        for attempt in 0..usize::try_from(max_attempts).ok()?.min(ATTEMPTS_MAX + 1) {
+            if attempt == 0 {
+                waits.push(0);
+                continue;
+            }
+            waits.push(wait.as_secs());
+            wait =
+                Duration::from_secs_f64((wait.as_secs_f64() * factor).min(longest.as_secs_f64()));
+        }
+        Self::of_seconds(&waits)
+    }
+
+    /// The waits as a caller reads them, in seconds.
+    pub fn view(&self) -> RetryPolicy {
+        RetryPolicy {
+            schedule_s: Some(self.waits.iter().map(Duration::as_secs).collect()),
+            max_age_s: self
+                .max_age
+                .and_then(|age| u64::try_from(age.as_secs()).ok()),
+            ..RetryPolicy::default()
+        }
+    }
+
+    /// Whether nothing may be sent at a time any more, for what counts its age from another.
+    pub fn is_expired(&self, age_from: Timestamp, at: Timestamp) -> bool {
+        self.max_age
+            .is_some_and(|max_age| at.duration_since(age_from) > max_age)
     }
 
     pub fn max_attempts(&self) -> u32 {
@@ -67,6 +155,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             waits: DEFAULT_WAITS_S.map(Duration::from_secs).to_vec(),
+            max_age: None,
+            ages_from_first_attempt: false,
         }
     }
 }
@@ -96,7 +186,8 @@ impl RetryAfter {
             .map(Self::Until)
     }
 
-    fn until(self, now: Timestamp) -> Timestamp {
+    /// When it ends, an hour from now at most.
+    pub fn until(self, now: Timestamp) -> Timestamp {
         let asked = match self {
             Self::For(wait) => later(now, wait),
             Self::Until(at) => at,
@@ -183,6 +274,49 @@ mod tests {
         assert!(Policy::of_seconds(&[0; 65]).is_none());
         assert!(Policy::of_seconds(&[30 * 24 * 3600 + 1]).is_none());
         assert_eq!(Policy::of_seconds(&[7]).unwrap().max_attempts(), 1);
+    }
+
+    #[test]
+    fn a_caller_asks_for_waits_or_for_their_growth() {
+        let asked = |text: &str| -> Result<Vec<u64>, &'static str> {
+            let asked = serde_json::from_str(text).unwrap();
+            let policy = Policy::asked(&asked, &Policy::default())?;
+            Ok(policy.view().schedule_s.unwrap())
+        };
+        assert_eq!(asked("{}"), Ok(DEFAULT_WAITS_S.to_vec()));
+        assert_eq!(asked(r#"{"schedule_s":[0,5]}"#), Ok(vec![0, 5]));
+        assert_eq!(
+            asked(r#"{"base_s":10,"factor":3,"max_attempts":4}"#),
+            Ok(vec![0, 10, 30, 90])
+        );
+        assert_eq!(
+            asked(r#"{"base_s":2592000,"factor":100,"max_attempts":3}"#),
+            Ok(vec![0, 2_592_000, 2_592_000])
+        );
+        for refused in [
+            r#"{"schedule_s":[]}"#,
+            r#"{"schedule_s":[0],"base_s":1,"factor":1,"max_attempts":1}"#,
+            r#"{"base_s":1}"#,
+            r#"{"base_s":1,"factor":0.5,"max_attempts":3}"#,
+            r#"{"base_s":1,"factor":1,"max_attempts":0}"#,
+            r#"{"base_s":1,"factor":1,"max_attempts":65}"#,
+            r#"{"max_age_s":0}"#,
+            r#"{"max_age_s":2592001}"#,
+        ] {
+            assert!(asked(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn age_is_exceeded_only_past_its_end() {
+        let policy = Policy {
+            max_age: Some(SignedDuration::from_secs(60)),
+            ..Policy::default()
+        };
+        for (now, expired) in [(0, false), (1_060, false), (1_061, true)] {
+            assert_eq!(policy.is_expired(at(1_000), at(now)), expired, "{now}");
+        }
+        assert!(!Policy::default().is_expired(at(0), Timestamp::MAX));
     }
 
     proptest! {

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! pending ─┬─start─► (attempt open) ─┬─2xx──────────────────────► delivered
-//! failed  ─┘                         ├─failure, waits left──────► failed
-//!                                    ├─failure, no wait left────► exhausted(max_attempts)
-//!                                    ├─interrupted, given back──► as before, due at once
-//!                                    └─interrupted as a suspect─► exhausted(poison)
+//! failed  ─┘    │                    ├─failure, waits left──────► failed
+//!               │                    ├─failure, no wait left────► exhausted(max_attempts)
+//!               │                    ├─410──────────────────────► exhausted(gone), and the endpoint is disabled
+//!               │                    ├─interrupted, given back──► as before, due at once
+//!               │                    └─interrupted as a suspect─► exhausted(poison)
+//!               └─too old───────────────────────────────────────► exhausted(expired)
+//! open ────stop────► exhausted(canceled | endpoint_deleted), after the attempt on its way
+//! any ─────retry───► pending, with a full schedule: the next generation
 //! ```
 //!
 //! What must hold, by the names of the design:
-//! - **S3** `delivered`, `exhausted` and `skipped` are final.
+//! - **S3** `delivered`, `exhausted` and `skipped` are final, save that a retry begins a new generation.
 //! - **S4** delivered only by an attempt that was answered 2xx.
-//! - **S5** exhausted always has a reason; `max_attempts` only when all attempts finished.
-//! - **S6** finished ≤ max, started ≤ max + interrupted, and every send is of a started attempt.
-//! - **S7** one attempt open at a time; numbers grow by one and never repeat.
+//! - **S5** exhausted always has a reason; `max_attempts` only when all attempts of the generation finished.
+//! - **S6** finished ≤ max, started ≤ max + interrupted (of a generation), and every send is of a started attempt.
+//! - **S7** one attempt open at a time; numbers grow by one and never repeat, over all generations.
 //! - **S8** without an interruption nothing is sent after a 2xx.
 //! - **S9** a result of an attempt that is not open changes nothing.
 //! - **S11** no start before it is due; due moves by the schedule only.
@@ -21,6 +25,7 @@
 use jiff::Timestamp;
 use rand::{Rng, RngExt as _};
 use schema::delivery::Status;
+use schema::webhooks::{DisabledReason, Trigger};
 
 use super::result::Verdict;
 use super::schedule::Policy;
@@ -38,19 +43,50 @@ pub enum State {
     Skipped(SkipReason),
 }
 
-/// Why no more attempts will come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExhaustReason {
-    MaxAttempts,
-    /// Its attempts ended with the process three times, the last time with nothing else on its way.
-    Poison,
+/// Declares reasons with their words.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
 }
 
-/// Why it was never meant to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SkipReason {
-    AlreadyDelivered,
-    TooOld,
+reasons! {
+    /// Why no more attempts will come.
+    ExhaustReason {
+        MaxAttempts = "max_attempts",
+        /// Older than the endpoint wants.
+        Expired = "expired",
+        /// The endpoint answered 410.
+        Gone = "gone",
+        /// Its attempts ended with the process three times, the last time with nothing else on its way.
+        Poison = "poison",
+        EndpointDeleted = "endpoint_deleted",
+        Canceled = "canceled",
+    }
+}
+
+reasons! {
+    /// Why it was never meant to be sent.
+    SkipReason {
+        AlreadyDelivered = "already_delivered",
+        TooOld = "too_old",
+        /// The endpoint was disabled when the event came.
+        Disabled = "disabled",
+    }
 }
 
 impl State {
@@ -66,10 +102,8 @@ impl State {
 
     pub fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Exhausted(ExhaustReason::MaxAttempts) => Some("max_attempts"),
-            Self::Exhausted(ExhaustReason::Poison) => Some("poison"),
-            Self::Skipped(SkipReason::AlreadyDelivered) => Some("already_delivered"),
-            Self::Skipped(SkipReason::TooOld) => Some("too_old"),
+            Self::Exhausted(reason) => Some(reason.as_str()),
+            Self::Skipped(reason) => Some(reason.as_str()),
             Self::Pending | Self::Failed | Self::Delivered => None,
         }
     }
@@ -80,14 +114,8 @@ impl State {
             (Status::Pending, None) => Some(Self::Pending),
             (Status::Failed, None) => Some(Self::Failed),
             (Status::Delivered, None) => Some(Self::Delivered),
-            (Status::Exhausted, Some("max_attempts")) => {
-                Some(Self::Exhausted(ExhaustReason::MaxAttempts))
-            }
-            (Status::Exhausted, Some("poison")) => Some(Self::Exhausted(ExhaustReason::Poison)),
-            (Status::Skipped, Some("already_delivered")) => {
-                Some(Self::Skipped(SkipReason::AlreadyDelivered))
-            }
-            (Status::Skipped, Some("too_old")) => Some(Self::Skipped(SkipReason::TooOld)),
+            (Status::Exhausted, Some(reason)) => ExhaustReason::parse(reason).map(Self::Exhausted),
+            (Status::Skipped, Some(reason)) => SkipReason::parse(reason).map(Self::Skipped),
             _ => None,
         }
     }
@@ -107,59 +135,83 @@ pub struct OpenAttempt {
     pub epoch: u64,
     /// Whether nothing else was on its way.
     pub alone: bool,
+    pub at: Timestamp,
+    pub trigger: Trigger,
 }
 
 /// Everything that decides what a delivery does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
+    /// Grows with each change: a write is taken only from whoever saw the last.
+    pub version: u32,
     pub state: State,
+    /// Grows with each retry by hand or recovery; each has a full schedule.
+    pub generation: u32,
+    /// What makes the next attempt.
+    pub trigger: Trigger,
     /// Attempts counted before their send; also the number of the last one.
     pub started: u32,
-    /// Attempts with a result: what the budget is charged for, and the step of the schedule.
+    /// Of those, in earlier generations.
+    pub before: u32,
+    /// Attempts of this generation with a result: what the budget is charged for, and the step of the schedule.
     pub finished: u32,
-    /// Attempts whose owner or task died, or stopped, before their result.
+    /// Attempts of this generation whose owner or task died, or stopped, before their result.
     pub interrupted: u32,
     /// Deaths of the owner since the last result.
     pub interrupted_in_a_row: u32,
+    /// Why no further attempt shall follow the one on its way.
+    pub stop: Option<ExhaustReason>,
     /// When the next attempt may start; none when terminal.
     pub due_at: Option<Timestamp>,
+    /// What its age counts from.
+    pub age_from: Timestamp,
     pub open: Option<OpenAttempt>,
 }
 
 impl Life {
-    /// A delivery to be sent; `None` where the policy has no first attempt.
+    /// A delivery to be sent.
     pub fn accepted(policy: &Policy, now: Timestamp) -> Self {
         Self {
-            state: State::Pending,
-            started: 0,
-            finished: 0,
-            interrupted: 0,
-            interrupted_in_a_row: 0,
             due_at: policy.due(0, now, 0.0, None).or(Some(now)),
-            open: None,
+            ..Self::of(State::Pending, now)
         }
     }
 
     /// A delivery that is on record only.
-    pub fn skipped(reason: SkipReason) -> Self {
+    pub fn skipped(reason: SkipReason, now: Timestamp) -> Self {
+        Self::of(State::Skipped(reason), now)
+    }
+
+    fn of(state: State, now: Timestamp) -> Self {
         Self {
-            state: State::Skipped(reason),
+            version: 0,
+            state,
+            generation: 0,
+            trigger: Trigger::Schedule,
             started: 0,
+            before: 0,
             finished: 0,
             interrupted: 0,
             interrupted_in_a_row: 0,
+            stop: None,
             due_at: None,
+            age_from: now,
             open: None,
         }
     }
 
-    /// Whether its next attempt must be the only one on its way.
+    /// Whether it must be sent alone.
     pub fn is_suspect(&self) -> bool {
         is_suspect(self.interrupted_in_a_row)
     }
+
+    /// Whether an attempt of this generation was made.
+    pub fn has_begun(&self) -> bool {
+        self.started > self.before
+    }
 }
 
-/// As [`Life::is_suspect`], of the one field it looks at.
+/// As [`Life::is_suspect`], of the count alone.
 pub fn is_suspect(interrupted_in_a_row: u32) -> bool {
     interrupted_in_a_row >= SUSPECT_AFTER
 }
@@ -167,31 +219,40 @@ pub fn is_suspect(interrupted_in_a_row: u32) -> bool {
 /// What happens to a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The owner wants to send; `alone` says that nothing else is on its way.
+    /// An attempt is to be made by the owner.
     Start { epoch: u64, alone: bool },
-    /// An attempt has its result.
+    /// The attempt has a result, whoever reports it.
     Finish {
         attempt: u32,
         epoch: u64,
         verdict: Verdict,
     },
-    /// The owner of `epoch` found an attempt left open by an earlier owner, or by a task of its own that is gone.
+    /// The open attempt ended with its owner or its task; `epoch` is who says so.
     Interrupt { epoch: u64 },
-    /// The owner stops in good order and cannot wait for the result.
+    /// The owner stops in good order before the result is known.
     GiveBack { epoch: u64 },
+    /// A full schedule from now on, whatever the state.
+    Retry { trigger: Trigger },
+    /// No attempt after the one on its way.
+    Stop(ExhaustReason),
 }
 
-/// What must follow, once the new state is durable.
+/// What is to be done, after the change is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Send this attempt now (R4: the state that counts it is durable by then).
-    Send { attempt: u32 },
-    /// Come again at this time.
-    Wake { at: Timestamp },
-    /// Tell event-store.
+    Send {
+        attempt: u32,
+    },
+    /// Event-store is to be told.
     Report,
-    /// Tell somebody: no more attempts will come.
+    /// Queue it again for this time.
+    Wake {
+        at: Timestamp,
+    },
+    /// Nobody got it, and no more attempts will come.
     Shout(ExhaustReason),
+    /// Nothing more is to be sent there.
+    Disable(DisabledReason),
     /// Nothing was changed.
     Refuse(Refusal),
 }
@@ -220,7 +281,7 @@ pub fn transition<R: Rng + ?Sized>(
     rng: &mut R,
 ) -> (Life, Vec<Effect>) {
     let decided = match input {
-        Input::Start { epoch, alone } => start(life, epoch, alone, now),
+        Input::Start { epoch, alone } => start(life, epoch, alone, policy, now),
         Input::Finish {
             attempt,
             epoch,
@@ -239,14 +300,23 @@ pub fn transition<R: Rng + ?Sized>(
             Some(open) if open.epoch == epoch => Ok(give_back(life, now)),
             _ => Err(Refusal::Stale),
         },
+        Input::Retry { trigger } => Ok(retry(life, trigger, now)),
+        Input::Stop(reason) => stop(life, reason),
     };
-    decided.unwrap_or_else(|refusal| (life.clone(), vec![Effect::Refuse(refusal)]))
+    match decided {
+        Ok((changed, effects)) => {
+            let version = life.version.wrapping_add(1);
+            (Life { version, ..changed }, effects)
+        }
+        Err(refusal) => (life.clone(), vec![Effect::Refuse(refusal)]),
+    }
 }
 
 fn start(
     life: &Life,
     epoch: u64,
     alone: bool,
+    policy: &Policy,
     now: Timestamp,
 ) -> Result<(Life, Vec<Effect>), Refusal> {
     if life.open.is_some() {
@@ -258,13 +328,25 @@ fn start(
     if now < due_at {
         return Err(Refusal::NotDue { until: due_at });
     }
+    let ages_from_here = policy.ages_from_first_attempt && !life.has_begun();
+    let age_from = if ages_from_here { now } else { life.age_from };
+    if policy.is_expired(age_from, now) {
+        return Ok(exhaust(life.clone(), ExhaustReason::Expired));
+    }
     if life.is_suspect() && !alone {
         return Err(Refusal::NotAlone);
     }
     let attempt = life.started + 1;
     let life = Life {
         started: attempt,
-        open: Some(OpenAttempt { epoch, alone }),
+        trigger: Trigger::Schedule,
+        age_from,
+        open: Some(OpenAttempt {
+            epoch,
+            alone,
+            at: now,
+            trigger: life.trigger,
+        }),
         ..life.clone()
     };
     Ok((life, vec![Effect::Send { attempt }]))
@@ -285,17 +367,30 @@ fn finish(
         open: None,
         ..life.clone()
     };
-    let retry_after = match verdict {
+    let (retry_after, gone) = match verdict {
         Verdict::Success => {
             let delivered = Life {
                 state: State::Delivered,
+                stop: None,
                 ..life
             };
             return (delivered, vec![Effect::Report]);
         }
-        Verdict::Failure { retry_after, .. } => retry_after,
+        Verdict::Failure {
+            retry_after, gone, ..
+        } => (retry_after, gone),
     };
+    if gone {
+        let (life, mut effects) = exhaust(life, ExhaustReason::Gone);
+        effects.push(Effect::Disable(DisabledReason::Gone));
+        return (life, effects);
+    }
+    if let Some(reason) = life.stop {
+        return exhaust(life, reason);
+    }
     match policy.due(finished, now, jitter, retry_after) {
+        None => exhaust(life, ExhaustReason::MaxAttempts),
+        Some(at) if policy.is_expired(life.age_from, at) => exhaust(life, ExhaustReason::Expired),
         Some(at) => {
             let failed = Life {
                 state: State::Failed,
@@ -304,47 +399,92 @@ fn finish(
             };
             (failed, vec![Effect::Report, Effect::Wake { at }])
         }
-        None => exhaust(life, ExhaustReason::MaxAttempts),
     }
 }
 
 /// The attempt may or may not have arrived. It is on record, due again at once, and not charged: the fault was ours.
 fn interrupt(life: &Life, alone: bool, now: Timestamp) -> (Life, Vec<Effect>) {
     let life = Life {
-        interrupted: life.interrupted + 1,
         interrupted_in_a_row: life.interrupted_in_a_row + 1,
-        due_at: Some(now),
-        open: None,
         ..life.clone()
     };
     // That nothing else happened to be on its way accuses nobody; that a suspect was sent alone does.
     if alone && life.interrupted_in_a_row > SUSPECT_AFTER {
         let life = Life {
-            due_at: None,
+            interrupted: life.interrupted + 1,
+            open: None,
             ..life
         };
         return exhaust(life, ExhaustReason::Poison);
     }
-    (life, vec![Effect::Wake { at: now }])
+    give_back(&life, now)
 }
 
 /// As an interruption, but nobody died of it: it raises no suspicion.
 fn give_back(life: &Life, now: Timestamp) -> (Life, Vec<Effect>) {
+    let trigger = life.open.map_or(life.trigger, |open| open.trigger);
     let life = Life {
         interrupted: life.interrupted + 1,
         due_at: Some(now),
+        trigger,
         open: None,
         ..life.clone()
     };
-    (life, vec![Effect::Wake { at: now }])
+    match life.stop {
+        Some(reason) => exhaust(life, reason),
+        None => (life, vec![Effect::Wake { at: now }]),
+    }
+}
+
+/// An attempt on its way becomes the first of the new generation.
+fn retry(life: &Life, trigger: Trigger, now: Timestamp) -> (Life, Vec<Effect>) {
+    let open = life.open.is_some();
+    let life = Life {
+        state: State::Pending,
+        generation: life.generation + 1,
+        trigger: if open { life.trigger } else { trigger },
+        before: life.started - u32::from(open),
+        finished: 0,
+        interrupted: 0,
+        stop: None,
+        due_at: Some(now),
+        age_from: now,
+        ..life.clone()
+    };
+    let wake = (!open).then_some(Effect::Wake { at: now });
+    (life, wake.into_iter().collect())
+}
+
+fn stop(life: &Life, reason: ExhaustReason) -> Result<(Life, Vec<Effect>), Refusal> {
+    if life.state.is_terminal() {
+        return Err(Refusal::Terminal);
+    }
+    if life.open.is_some() {
+        let stopping = Life {
+            stop: Some(reason),
+            ..life.clone()
+        };
+        return Ok((stopping, Vec::new()));
+    }
+    Ok(exhaust(life.clone(), reason))
 }
 
 fn exhaust(life: Life, reason: ExhaustReason) -> (Life, Vec<Effect>) {
     let life = Life {
         state: State::Exhausted(reason),
+        stop: None,
+        due_at: None,
         ..life
     };
-    (life, vec![Effect::Report, Effect::Shout(reason)])
+    let mut effects = vec![Effect::Report];
+    // What somebody asked for is no news.
+    if !matches!(
+        reason,
+        ExhaustReason::Canceled | ExhaustReason::EndpointDeleted
+    ) {
+        effects.push(Effect::Shout(reason));
+    }
+    (life, effects)
 }
 
 #[cfg(test)]

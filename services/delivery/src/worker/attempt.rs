@@ -1,66 +1,26 @@
 //! One attempt: count, send, record. The count is durable before the send (R4).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
-use reqwest_middleware::RequestBuilder;
-use runtime::http_client::failure_code;
-use schema::names;
-use tokio::time::{Instant, timeout_at};
+use futures_util::FutureExt as _;
+use schema::webhooks::Phases;
 
 use super::backoff::{Backoff, PROMPT};
-use super::queues::Index;
+use super::registry::Live;
+use super::send::Answer;
 use super::{Slot, Worker};
-use crate::domain::delivery::Position;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::Position;
 use crate::domain::result::Verdict;
-use crate::domain::transition::{Effect, Input, Life, Refusal, transition};
+use crate::domain::transition::{
+    Effect, ExhaustReason, Input, Life, OpenAttempt, Refusal, State, transition,
+};
 use crate::error::Error;
-use crate::storage::{Ended, Epoch, Finish, INTERRUPTED, LANE, Start, Stored};
+use crate::storage::{Change, Ended, INTERRUPTED, LANE, Stored};
 
-/// What is kept of an answer's body.
-const RESPONSE_KEPT: usize = 1024;
-/// What is read of it, so that the connection can be used again.
-const RESPONSE_READ: usize = 64 * 1024;
 /// After a start that could not be counted.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
-
-/// What came of one request.
-struct Answer {
-    verdict: Verdict,
-    status_code: Option<u16>,
-    response: Option<String>,
-    took: Duration,
-}
-
-impl Answer {
-    fn failed(error: &'static str, took: Duration) -> Self {
-        Self {
-            verdict: Verdict::of_transport(error),
-            status_code: None,
-            response: None,
-            took,
-        }
-    }
-
-    fn took_ms(&self) -> u64 {
-        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn ended(&self) -> Ended {
-        let error = match self.verdict {
-            Verdict::Success => None,
-            Verdict::Failure { error, .. } => Some(error.to_owned()),
-        };
-        Ended {
-            duration_ms: Some(self.took_ms()),
-            status_code: self.status_code,
-            error,
-            response: self.response.clone(),
-        }
-    }
-}
 
 /// Where an attempt left its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +40,9 @@ impl Worker {
     ) {
         let worker = Arc::clone(self);
         self.attempts.spawn(async move {
-            // A task of its own, so that a panic ends that one alone.
-            if tokio::spawn(attempt).await.ok() != Some(Left::Settled) {
+            // A panic ends this attempt alone.
+            let left = AssertUnwindSafe(attempt).catch_unwind().await;
+            if left.ok() != Some(Left::Settled) {
                 worker.put_back(position).await;
             }
         });
@@ -89,43 +50,50 @@ impl Worker {
 
     /// Counts the next attempt of a queued delivery durably, then sends it.
     pub(super) async fn count_and_send(self: Arc<Self>, slot: Slot, mut stored: Stored) -> Left {
-        let Some(endpoint) = self.endpoint(slot.endpoint) else {
+        let Some(live) = self.registry.by_position(stored.endpoint) else {
+            // Its endpoint was removed, and a job ends what is open there.
             return Left::Settled;
         };
-        let now = self.now();
         let input = Input::Start {
             epoch: self.epoch,
-            alone: slot.alone,
+            alone: slot.is_alone(),
         };
-        let (life, effects) =
-            transition(&stored.life, input, &endpoint.policy, now, &mut rand::rng());
+        let (life, effects) = self.decide(&stored, input, &live);
         match effects[..] {
             [Effect::Send { .. }] => {}
             // The clock was set back since it was taken as due.
-            [Effect::Refuse(Refusal::NotDue { until })] => {
-                self.enqueue(slot.endpoint, stored.position, until, slot.alone);
+            [Effect::Refuse(Refusal::NotDue { .. })] => {
+                self.queue_again(&live, &stored);
                 return Left::Settled;
             }
+            // An entry that a command has overtaken.
+            [Effect::Refuse(Refusal::Terminal | Refusal::AttemptOpen)] => {
+                self.end_line(&live, &stored);
+                return Left::Settled;
+            }
+            [Effect::Refuse(Refusal::NotAlone | Refusal::Stale)] => {
+                self.queue_again(&live, &stored);
+                return Left::Settled;
+            }
+            // Too old to be sent.
             _ => {
-                tracing::error!(delivery_id = %stored.delivery_id, ?effects, "a queued delivery could not be started");
-                return self.note_fault(&Error::Stale);
+                drop(slot);
+                return self.conclude(&live, &stored, life, effects, None).await;
             }
         }
-        let start = Start {
-            lane: LANE,
-            position: stored.position,
-            life: life.clone(),
-            now: self.now(),
+        let change = Change {
+            fence: Some(self.epoch),
+            ..self.change(&stored, life.clone())
         };
-        match self.outside.storage.start(start).await {
+        match self.change_one(change).await {
             Ok(()) => {
                 stored.life = life;
-                self.send_and_record(slot, stored).await
+                self.send_and_record(live, slot, stored).await
             }
             Err(Error::Passing(_)) => {
                 let now = self.now();
-                let later = now.saturating_add(RECOUNT_AFTER).unwrap_or(now);
-                self.enqueue(slot.endpoint, stored.position, later, slot.alone);
+                stored.life.due_at = now.checked_add(RECOUNT_AFTER).ok();
+                self.queue_again(&live, &stored);
                 Left::Settled
             }
             Err(fault) => self.note_fault(&fault),
@@ -133,190 +101,294 @@ impl Worker {
     }
 
     /// Sends an attempt that is counted, and records how it ended.
-    pub(super) async fn send_and_record(self: Arc<Self>, slot: Slot, stored: Stored) -> Left {
-        let index = slot.endpoint;
-        let (Some(endpoint), Some(open)) = (self.endpoint(index), stored.life.open) else {
-            return Left::Settled;
+    pub(super) async fn send_and_record(
+        self: Arc<Self>,
+        live: Arc<Live>,
+        slot: Slot,
+        stored: Stored,
+    ) -> Left {
+        let Some(open) = stored.life.open else {
+            return Left::Astray;
         };
         let answer = tokio::select! {
-            answer = self.send(endpoint, &stored) => Some(answer),
+            answer = self.send(&live, &stored) => Some(answer),
             () = self.give_back.cancelled() => None,
         };
         // A slot covers the socket, not the commit.
-        drop(slot);
-
-        let (input, ended) = match &answer {
-            Some(answer) => {
-                let input = Input::Finish {
-                    attempt: stored.life.started,
-                    epoch: open.epoch,
-                    verdict: answer.verdict,
-                };
-                (input, answer.ended())
-            }
-            None => {
-                let input = Input::GiveBack { epoch: open.epoch };
-                (input, Ended::without_answer(INTERRUPTED))
-            }
-        };
-        let (life, effects) = self.decide(&stored, input, endpoint);
-        let finish = self.result(&stored, open.epoch, &life, &effects, ended);
-        if let Err(fault) = self.record(finish).await {
-            tracing::warn!(delivery_id = %stored.delivery_id, %fault, "a result was not recorded");
-            return self.note_fault(&fault);
-        }
+        let said = answer
+            .as_ref()
+            .map(|answer| answer.of_the_endpoint(self.now()));
+        slot.answered(said);
         match &answer {
-            Some(answer) => self.tell(&stored, answer),
+            Some(answer) => self.tell(&live, &stored, answer),
             None => self.outside.vitals.interrupted.inc(),
         }
-        self.act(index, &stored, &life, &effects);
-        Left::Settled
+        self.record(live, stored, open, answer).await
+    }
+
+    /// Tries until the store takes it, or never will: a result that is known is not thrown away for a full disk. Where a
+    /// command came in between, it is decided again from what that left.
+    async fn record(
+        self: Arc<Self>,
+        live: Arc<Live>,
+        mut stored: Stored,
+        open: OpenAttempt,
+        answer: Option<Answer>,
+    ) -> Left {
+        let attempt = stored.life.started;
+        loop {
+            let input = match &answer {
+                Some(answer) => Input::Finish {
+                    attempt,
+                    epoch: open.epoch,
+                    verdict: answer.verdict,
+                },
+                None => Input::GiveBack { epoch: open.epoch },
+            };
+            let (life, effects) = self.decide(&stored, input, &live);
+            if matches!(effects[..], [Effect::Refuse(_)]) {
+                return self.note_fault(&Error::Stale);
+            }
+            let ended = Some(ended_of(attempt, open, answer.as_ref(), &life));
+            match self
+                .try_conclude(&live, &stored, life, effects, ended)
+                .await
+            {
+                Ok(()) => return Left::Settled,
+                Err(Error::Stale) => match self.reload(stored.position).await {
+                    Some(reloaded) => stored = reloaded,
+                    None => return Left::Settled,
+                },
+                Err(fault) => {
+                    tracing::warn!(delivery_id = %stored.delivery_id, %fault, "a result was not recorded");
+                    return self.note_fault(&fault);
+                }
+            }
+        }
+    }
+
+    /// As [`try_conclude`](Self::try_conclude), of what nobody else may have changed.
+    async fn conclude(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        stored: &Stored,
+        life: Life,
+        effects: Vec<Effect>,
+        ended: Option<Ended>,
+    ) -> Left {
+        match self.try_conclude(live, stored, life, effects, ended).await {
+            Ok(()) => Left::Settled,
+            Err(fault) => self.note_fault(&fault),
+        }
+    }
+
+    /// Commits a change with what follows from it, then carries that out.
+    pub(super) async fn try_conclude(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        stored: &Stored,
+        life: Life,
+        effects: Vec<Effect>,
+        ended: Option<Ended>,
+    ) -> Result<(), Error> {
+        let blocks = live.blocks() && stops_its_line(life.state);
+        let raised = self.raise(live, stored, &life, &effects);
+        let mut change = Change {
+            ended,
+            blocks,
+            disable: effects.iter().find_map(|effect| match effect {
+                Effect::Disable(reason) => Some(*reason),
+                _ => None,
+            }),
+            raise: raised.iter().map(|raised| raised.accept.clone()).collect(),
+            ..self.change(stored, life)
+        };
+        self.report_if(&mut change, stored, &effects);
+        let (life, disables) = (change.life.clone(), change.disable.is_some());
+        let mut backoff = Backoff::up_to(PROMPT);
+        loop {
+            match self.change_one(change.clone()).await {
+                Err(Error::Passing(_) | Error::OverShare) => backoff.wait().await,
+                Ok(()) => break,
+                Err(fault) => {
+                    for raised in raised {
+                        raised.plan.drop_slots();
+                    }
+                    return Err(fault);
+                }
+            }
+        }
+        if disables && let Err(fault) = self.read_endpoints().await {
+            self.note_fault(&fault);
+        }
+        self.act(live, stored, &life, blocks, &effects);
+        self.set_raised_going(raised).await;
+        Ok(())
     }
 
     /// Asks the one function in which a delivery changes.
-    pub(super) fn decide(
-        &self,
-        stored: &Stored,
-        input: Input,
-        endpoint: &Endpoint,
-    ) -> (Life, Vec<Effect>) {
-        let rng = &mut rand::rng();
-        transition(&stored.life, input, &endpoint.policy, self.now(), rng)
+    pub(super) fn decide(&self, stored: &Stored, input: Input, live: &Live) -> (Life, Vec<Effect>) {
+        let rng = &mut *self.outside.chance.draw();
+        transition(&stored.life, input, &live.policy, self.now(), rng)
     }
 
-    /// The end of an attempt, as the store is to record it.
-    pub(super) fn result(
-        &self,
-        stored: &Stored,
-        attempt_epoch: Epoch,
-        life: &Life,
-        effects: &[Effect],
-        ended: Ended,
-    ) -> Finish {
-        Finish {
+    /// A change of a delivery as it was read, and nothing beside it.
+    pub(super) fn change(&self, stored: &Stored, life: Life) -> Change {
+        Change {
             lane: LANE,
             position: stored.position,
-            attempt_epoch,
-            epoch: self.epoch,
-            life: life.clone(),
-            ended,
-            report: effects.contains(&Effect::Report),
+            version: stored.life.version,
+            life,
+            fence: None,
+            ended: None,
+            blocks: false,
+            to_tail: false,
+            report: None,
+            disable: None,
+            raise: Vec::new(),
             now: self.now(),
         }
     }
 
-    /// Tries until the store takes it, or never will: a result that is known is not thrown away for a full disk.
-    async fn record(&self, finish: Finish) -> Result<(), Error> {
-        let mut backoff = Backoff::up_to(PROMPT);
-        loop {
-            match self.outside.storage.finish(finish.clone()).await {
-                Err(Error::Passing(_)) => backoff.wait().await,
-                settled => return settled,
-            }
-        }
+    /// Event-store is told of its own events.
+    pub(super) fn report_if(&self, change: &mut Change, stored: &Stored, effects: &[Effect]) {
+        let reports = stored.event.source.is_some() && effects.contains(&Effect::Report);
+        change.report = reports.then_some(self.epoch);
+    }
+
+    pub(super) async fn change_one(&self, change: Change) -> Result<(), Error> {
+        let mut changed = self.outside.storage.change(vec![change]).await?;
+        changed.pop().unwrap_or(Err(Error::Stale))
     }
 
     /// Carries out what the transition asked for, now that it is durable.
-    pub(super) fn act(&self, endpoint: Index, stored: &Stored, life: &Life, effects: &[Effect]) {
+    pub(super) fn act(
+        &self,
+        live: &Live,
+        stored: &Stored,
+        life: &Life,
+        blocks: bool,
+        effects: &[Effect],
+    ) {
         for effect in effects {
             match effect {
-                Effect::Wake { at } => {
-                    self.enqueue(endpoint, stored.position, *at, life.is_suspect());
+                Effect::Wake { .. } => {
+                    let item = self.item(stored.position, stored.order_at, stored.line, life);
+                    self.enqueue(live, item);
                 }
                 Effect::Report => self.outcomes.notify_one(),
-                Effect::Shout(_) => {
-                    let reason = life.state.reason().unwrap_or_default();
-                    tracing::warn!(
-                        correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
-                        delivery_id = %stored.delivery_id, endpoint_id = %stored.endpoint_id,
-                        attempts = life.finished, reason, "delivery exhausted",
-                    );
-                    let vitals = &self.outside.vitals;
-                    vitals.exhausted.with_label_values(&[reason]).inc();
-                    vitals.note(|facts| facts.exhausted += 1);
+                Effect::Shout(reason) => self.shout(live, stored, life, *reason),
+                Effect::Send { .. } | Effect::Disable(_) | Effect::Refuse(_) => {}
+            }
+        }
+        if life.state.is_terminal() && live.is_strict() {
+            let (now, endpoint) = (self.both_clocks(), live.endpoint.position);
+            self.queues()
+                .end(endpoint, stored.line, stored.position, blocks, now);
+            self.look_again.notify_one();
+        }
+    }
+
+    /// A strict line goes on past what turned out to be ended already.
+    fn end_line(&self, live: &Live, stored: &Stored) {
+        if live.is_strict() && stored.life.state.is_terminal() {
+            let (now, endpoint) = (self.both_clocks(), live.endpoint.position);
+            self.queues()
+                .end(endpoint, stored.line, stored.position, stored.blocks, now);
+        }
+    }
+
+    /// As its life says.
+    pub(super) fn queue_again(&self, live: &Live, stored: &Stored) {
+        let item = self.item(stored.position, stored.order_at, stored.line, &stored.life);
+        self.enqueue(live, item);
+    }
+
+    pub(super) async fn reload(&self, position: Position) -> Option<Stored> {
+        let mut backoff = Backoff::up_to(PROMPT);
+        loop {
+            match self.outside.storage.load(LANE, vec![position]).await {
+                Ok(mut loaded) => return loaded.pop(),
+                Err(fault) if fault.is_final() => {
+                    self.note_fault(&fault);
+                    return None;
                 }
-                Effect::Send { .. } | Effect::Refuse(_) => {}
+                Err(_) => backoff.wait().await,
             }
         }
     }
 
-    fn tell(&self, stored: &Stored, answer: &Answer) {
+    fn shout(&self, live: &Live, stored: &Stored, life: &Life, reason: ExhaustReason) {
+        let reason = reason.as_str();
+        tracing::warn!(
+            correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
+            delivery_id = %stored.delivery_id, endpoint_id = %live.endpoint.endpoint_id,
+            client_id = &*live.endpoint.client_id, attempts = life.started, reason, "delivery exhausted",
+        );
+        let vitals = &self.outside.vitals;
+        vitals.exhausted.with_label_values(&[reason]).inc();
+        vitals.note(|facts| facts.exhausted += 1);
+    }
+
+    fn tell(&self, live: &Live, stored: &Stored, answer: &Answer) {
         let (word, vitals) = (answer.verdict.word(), &self.outside.vitals);
         vitals.attempts.with_label_values(&[word]).inc();
-        let now = self.now();
         let delivered = answer.verdict == Verdict::Success;
-        vitals.note(|facts| {
-            let since = facts
-                .destination_failing
-                .take()
-                .map_or(now, |(since, _)| since);
-            facts.destination_failing = (!delivered).then(|| (since, word.to_owned()));
-        });
-        let took_ms = answer.took_ms();
+        if live.endpoint.endpoint_id.is_built_in() {
+            let now = self.now();
+            vitals.note(|facts| {
+                let since = facts
+                    .destination_failing
+                    .take()
+                    .map_or(now, |(since, _)| since);
+                facts.destination_failing = (!delivered).then(|| (since, word.to_owned()));
+            });
+        }
+        let (event, took_ms) = (&stored.event, answer.took_ms());
+        let source_event_id = event.source.as_ref().map(|source| source.event_id.as_str());
         if delivered {
             tracing::info!(
-                correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
+                correlation_id = %event.correlation_id, event_id = %event.event_id, source_event_id,
                 delivery_id = %stored.delivery_id, attempt = stored.life.started,
                 status_code = answer.status_code, took_ms, "delivered",
             );
         } else {
             tracing::info!(
-                correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
+                correlation_id = %event.correlation_id, event_id = %event.event_id, source_event_id,
                 delivery_id = %stored.delivery_id, attempt = stored.life.started,
                 status_code = answer.status_code, error = word, took_ms, "attempt failed",
             );
         }
     }
-
-    async fn send(&self, endpoint: &Endpoint, stored: &Stored) -> Answer {
-        let started = Instant::now();
-        let deadline = started + endpoint.timeout;
-        let sent = timeout_at(deadline, self.request(endpoint, stored).send()).await;
-        let mut response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err(fault)) => return Answer::failed(failure_code(&fault), started.elapsed()),
-            Err(_) => return Answer::failed("timeout", started.elapsed()),
-        };
-        let status = response.status().as_u16();
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok());
-        let verdict = Verdict::of_response(status, retry_after);
-        let mut body = Vec::new();
-        // The status is the answer; what of the body has come by the deadline is kept.
-        let _cut_off = timeout_at(deadline, read_some(&mut response, &mut body)).await;
-        let response = (!body.is_empty()).then(|| String::from_utf8_lossy(&body).into_owned());
-        Answer {
-            verdict,
-            status_code: Some(status),
-            response,
-            took: started.elapsed(),
-        }
-    }
-
-    fn request(&self, endpoint: &Endpoint, stored: &Stored) -> RequestBuilder {
-        let event = &stored.event;
-        self.outside
-            .http
-            .post(endpoint.url.clone())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(names::CORRELATION_ID, event.correlation_id.as_str())
-            .header(names::WEBHOOK_ID, event.event_id.as_str())
-            .header(names::WEBHOOK_ATTEMPT, stored.life.started)
-            .body(event.payload.clone())
-    }
 }
 
-/// Reads an answer's body up to its bound, keeping the beginning.
-async fn read_some(response: &mut reqwest::Response, kept: &mut Vec<u8>) {
-    let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
-        let room = RESPONSE_KEPT - kept.len();
-        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if read > RESPONSE_READ {
-            return;
-        }
+/// Whether a strictly ordered endpoint that blocks stops here. What its owner has canceled is settled.
+fn stops_its_line(state: State) -> bool {
+    matches!(state, State::Exhausted(reason) if reason != ExhaustReason::Canceled)
+}
+
+/// The end of an attempt, as it is kept; `None`: nobody read an answer.
+pub(super) fn ended_of(
+    number: u32,
+    open: OpenAttempt,
+    answer: Option<&Answer>,
+    life: &Life,
+) -> Ended {
+    let error = match answer.map(|answer| answer.verdict) {
+        Some(Verdict::Success) => None,
+        Some(Verdict::Failure { error, .. }) => Some(error.to_owned()),
+        None => Some(INTERRUPTED.to_owned()),
+    };
+    Ended {
+        number,
+        epoch: open.epoch,
+        trigger: open.trigger,
+        started_at: open.at,
+        duration_ms: answer.map(Answer::took_ms),
+        phases: answer.map_or(Phases::default(), |answer| answer.phases),
+        status_code: answer.and_then(|answer| answer.status_code),
+        error,
+        response: answer.and_then(|answer| answer.response.clone()),
+        next_attempt_at: life.due_at,
     }
 }

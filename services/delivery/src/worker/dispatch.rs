@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::backoff::{Backoff, PROMPT};
 use super::{Slot, Worker};
-use crate::domain::delivery::Position;
+use crate::domain::ids::Position;
 use crate::error::Error;
 use crate::storage::LANE;
 
@@ -22,9 +22,9 @@ impl Worker {
         let mut backoff = Backoff::up_to(PROMPT);
         loop {
             match self.dispatch().await {
-                Ok(next_due) => {
+                Ok(next_look) => {
                     backoff.reset();
-                    let wait = next_due.map_or(LOOK_AT_LEAST, |due| self.until(due));
+                    let wait = next_look.unwrap_or(LOOK_AT_LEAST).min(LOOK_AT_LEAST);
                     // Whichever comes first, the queues are looked at.
                     let _woken = tokio::time::timeout(wait, self.look_again.notified()).await;
                 }
@@ -37,30 +37,25 @@ impl Worker {
         }
     }
 
-    fn until(&self, due: Timestamp) -> Duration {
-        let wait = due.duration_since(self.now());
-        Duration::try_from(wait)
-            .unwrap_or_default()
-            .min(LOOK_AT_LEAST)
-    }
-
-    /// Starts everything that is due and has a slot; answers when the next is due.
-    async fn dispatch(self: &Arc<Self>) -> Result<Option<Timestamp>, Error> {
+    /// Starts everything that is due and has a slot; answers how long until the next may be.
+    async fn dispatch(self: &Arc<Self>) -> Result<Option<Duration>, Error> {
         loop {
-            let turns = self.queues().take(self.now(), BATCH);
+            let now = self.both_clocks();
+            let turns = self.queues().take(now, BATCH);
             if turns.is_empty() {
-                return Ok(self.queues().next_due(self.now()));
+                return Ok(self.queues().next_look(self.both_clocks()));
             }
-            let positions: Vec<Position> = turns.iter().map(|turn| turn.position).collect();
             let mut slots: HashMap<Position, (Slot, Timestamp)> = turns
                 .iter()
-                .map(|turn| (turn.position, (Slot::of_turn(self, *turn), turn.due_at)))
+                .map(|turn| (turn.position, (Slot::of_turn(self, turn), turn.due_at)))
                 .collect();
+            let positions: Vec<Position> = slots.keys().copied().collect();
             let loaded = match self.outside.storage.load(LANE, positions).await {
                 Ok(loaded) => loaded,
                 Err(fault) => {
-                    for turn in turns {
-                        self.enqueue(turn.endpoint, turn.position, turn.due_at, turn.alone);
+                    for (position, (slot, _)) in slots {
+                        drop(slot);
+                        self.put_back_soon(position);
                     }
                     return Err(fault);
                 }

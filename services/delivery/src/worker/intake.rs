@@ -1,4 +1,4 @@
-//! Reads event-store's feed and makes deliveries of it (R3).
+//! Reads event-store's feed: routed events of the hub are events of the client `oncall` (R3).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +9,27 @@ use jiff::Timestamp;
 use schema::feed::{FeedPage, Notice};
 use tokio::time::Instant;
 
+use super::Worker;
 use super::backoff::{Backoff, PROMPT};
-use super::queues::Index;
-use super::{Slot, Worker};
-use crate::domain::delivery::{Carried, DeliveryId, Position};
-use crate::domain::endpoint::Endpoint;
+use super::post::Plan;
+use crate::domain::delivery::{Carried, Source};
+use crate::domain::endpoint::{ONCALL, PAGE_TYPE};
+use crate::domain::ids::EventId;
 use crate::domain::intake::{Decision, behind, decide};
-use crate::domain::transition::{Input, Life, SkipReason, State, transition};
+use crate::domain::transition::SkipReason;
 use crate::error::Error;
-use crate::storage::{Intake, LANE, NewDelivery, Stored};
+use crate::storage::{Accepted, FeedEvent, IdempotencyKey, Intake, LANE, NewEvent};
 
-/// Notices a page: with their deliveries and first attempts about 512 rows, one commit.
-const PAGE: usize = 128;
+/// Rows of one page, with deliveries and first attempts: about one commit.
+const PAGE_ROWS: usize = 384;
 /// How long event-store holds a poll when there is nothing new.
 const POLL: Duration = Duration::from_secs(20);
 
-/// A delivery of a page, and the slot of its first attempt where one was free.
+/// An event of a page with its plan.
 struct Planned {
-    endpoint: Index,
-    slot: Option<Slot>,
-    new: NewDelivery,
+    event: NewEvent,
+    told: Vec<String>,
+    plan: Plan,
 }
 
 impl Worker {
@@ -49,7 +50,9 @@ impl Worker {
     /// One page: reads it, decides, commits, and sends what has a slot.
     async fn take_in(self: &Arc<Self>, token: &mut Option<String>) -> Result<(), FeedError> {
         let event_store = &self.outside.event_store;
-        let page = match event_store.feed(token.as_deref(), PAGE, POLL).await {
+        // Nothing in one commit grows with the fan-out (R1).
+        let limit = PAGE_ROWS / (2 + 2 * self.endpoints_of(ONCALL).len());
+        let page = match event_store.feed(token.as_deref(), limit.max(1), POLL).await {
             Ok(page) => page,
             Err(fault @ (FeedError::Diverged | FeedError::TooOld)) if token.is_some() => {
                 self.start_again(&fault);
@@ -87,41 +90,39 @@ impl Worker {
 
     /// Commits a page, however long that takes, and starts what is to be sent.
     async fn store(self: Arc<Self>, page: FeedPage) {
-        let now = self.now();
-        let planned: Vec<Planned> = page
-            .notices
-            .into_iter()
-            .flat_map(|notice| self.plan(notice, now))
-            .collect();
-        let intake = Intake {
-            lane: LANE,
-            epoch: self.epoch,
-            cursor: page.next,
-            deliveries: planned.iter().map(|planned| planned.new.clone()).collect(),
-            now,
-        };
-        let Some(positions) = self.commit(intake).await else {
-            return;
-        };
-        for (planned, position) in planned.into_iter().zip(positions) {
-            match position {
-                Some(position) => self.set_going(planned, position, now),
-                // Known: event-store may have to be told again.
-                None => self.outcomes.notify_one(),
-            }
-        }
-    }
-
-    /// Tries until the store takes the page, or never will, or the process stops.
-    async fn commit(&self, intake: Intake) -> Option<Vec<Option<Position>>> {
         let mut backoff = Backoff::up_to(PROMPT);
         let mut told = false;
         loop {
-            match self.outside.storage.intake(intake.clone()).await {
-                Ok(positions) => return Some(positions),
+            let planned: Vec<Planned> = page
+                .notices
+                .iter()
+                .filter_map(|notice| self.plan_notice(notice))
+                .collect();
+            match self
+                .outside
+                .storage
+                .take_in(self.page(&page, &planned))
+                .await
+            {
+                Ok(Some(accepted)) => {
+                    for (planned, accepted) in planned.into_iter().zip(accepted) {
+                        self.set_page_going(planned, &accepted);
+                    }
+                    return;
+                }
+                Ok(None) => {
+                    drop_slots(planned);
+                    if let Err(fault) = self.read_endpoints().await {
+                        self.note_fault(&fault);
+                        backoff.wait().await;
+                    }
+                }
                 // Its cursor was not moved: the next start reads the page again.
-                Err(Error::Passing(_)) if self.attempts.is_closed() => return None,
-                Err(fault @ Error::Passing(_)) => {
+                Err(Error::Passing(_) | Error::OverShare) if self.attempts.is_closed() => {
+                    return drop_slots(planned);
+                }
+                Err(fault @ (Error::Passing(_) | Error::OverShare)) => {
+                    drop_slots(planned);
                     if !told {
                         tracing::warn!(%fault, "a page of the feed is not taken in, trying again");
                     }
@@ -130,112 +131,64 @@ impl Worker {
                 }
                 Err(fault) => {
                     self.note_fault(&fault);
-                    return None;
+                    return drop_slots(planned);
                 }
             }
         }
     }
 
-    /// What each endpoint makes of a notice.
-    fn plan(self: &Arc<Self>, notice: Notice, now: Timestamp) -> Vec<Planned> {
-        let decisions: Vec<(Index, Decision)> = self
-            .outside
-            .endpoints
-            .iter()
-            .map(|endpoint| decide(&notice, &endpoint.endpoint_id, now))
-            .enumerate()
-            .filter(|(_, decision)| *decision != Decision::Pass)
-            .collect();
-        let event = Carried {
-            event_id: notice.event_id,
-            revision: notice.revision,
-            correlation_id: notice.correlation_id,
-            stored_at: notice.stored_at,
-            payload: Bytes::from(Box::<str>::from(notice.event).into_boxed_bytes()),
-        };
-        let planned = decisions.into_iter().filter_map(|(index, decision)| {
-            let endpoint = self.endpoint(index)?;
-            let (life, slot) = self.first_count(index, endpoint, decision, now);
-            let new = NewDelivery {
-                delivery_id: DeliveryId::mint(LANE, now),
-                event: event.clone(),
-                endpoint_id: Arc::clone(&endpoint.endpoint_id),
-                life,
-                untold: decision != Decision::Skip(SkipReason::AlreadyDelivered),
-            };
-            Some(Planned {
-                endpoint: index,
-                slot,
-                new,
-            })
+    fn page(&self, page: &FeedPage, planned: &[Planned]) -> Intake {
+        let client_id: Arc<str> = ONCALL.into();
+        let events = planned.iter().map(|planned| FeedEvent {
+            accept: self.accept(&client_id, &planned.event, &planned.plan),
+            told: planned.told.clone(),
         });
-        planned.collect()
-    }
-
-    /// Where a slot is free, the intake's commit carries the first count (R4).
-    fn first_count(
-        self: &Arc<Self>,
-        index: Index,
-        endpoint: &Endpoint,
-        decision: Decision,
-        now: Timestamp,
-    ) -> (Life, Option<Slot>) {
-        if let Decision::Skip(reason) = decision {
-            return (Life::skipped(reason), None);
-        }
-        let life = Life::accepted(&endpoint.policy, now);
-        let Some(slot) = Slot::reserve(self, index) else {
-            return (life, None);
-        };
-        let input = Input::Start {
+        Intake {
+            lane: LANE,
             epoch: self.epoch,
-            alone: false,
-        };
-        let (started, _) = transition(&life, input, &endpoint.policy, now, &mut rand::rng());
-        let slot = started.open.map(|_| slot);
-        (started, slot)
+            cursor: page.next.clone(),
+            events: events.collect(),
+            now: self.now(),
+        }
     }
 
-    fn set_going(self: &Arc<Self>, planned: Planned, position: Position, now: Timestamp) {
-        let Planned {
-            endpoint,
-            slot,
-            new,
-        } = planned;
-        let Some(due_at) = new.life.due_at else {
-            self.tell_skipped(&new);
-            return self.outcomes.notify_one();
-        };
-        let Some(slot) = slot else {
-            return self.enqueue(endpoint, position, due_at, false);
-        };
-        let stored = Stored {
-            position,
-            delivery_id: new.delivery_id,
-            endpoint_id: new.endpoint_id,
-            life: new.life,
-            created_at: now,
-            event: new.event,
-        };
-        self.go(position, Arc::clone(self).send_and_record(slot, stored));
+    /// `None` where the notice asks nothing of anybody.
+    fn plan_notice(self: &Arc<Self>, notice: &Notice) -> Option<Planned> {
+        let now = self.now();
+        if decide(notice, "", now) == Decision::Pass {
+            return None;
+        }
+        let event = event_of(notice, now);
+        let plan = self.plan(ONCALL, &event, None, |live| {
+            match decide(notice, live.endpoint.endpoint_id.as_str(), now) {
+                Decision::Skip(reason) => Some(reason),
+                Decision::Send | Decision::Pass => None,
+            }
+        });
+        Some(Planned {
+            event,
+            told: notice.delivered_to.clone(),
+            plan,
+        })
     }
 
-    /// One that somebody has already is as it should be; one that is too old is a page that nobody got.
-    fn tell_skipped(&self, new: &NewDelivery) {
-        let state = new.life.state;
-        let reason = state.reason().unwrap_or_default();
-        let skipped = &self.outside.vitals.skipped;
-        skipped.with_label_values(&[reason]).inc();
-        if state == State::Skipped(SkipReason::TooOld) {
-            tracing::warn!(
-                correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
-                delivery_id = %new.delivery_id, stored_at = %new.event.stored_at, reason, "delivery skipped",
-            );
-        } else {
-            tracing::info!(
-                correlation_id = %new.event.correlation_id, event_id = %new.event.event_id,
-                delivery_id = %new.delivery_id, reason, "delivery skipped",
-            );
+    fn set_page_going(self: &Arc<Self>, planned: Planned, accepted: &Accepted) {
+        match *accepted {
+            Accepted::New { client, event } => {
+                let reports = planned.plan.planned.iter().any(|planned| {
+                    let reason = planned.new.life.state.reason();
+                    reason.is_some_and(|reason| reason != SkipReason::AlreadyDelivered.as_str())
+                });
+                self.set_going(planned.plan, event, client, &planned.event.carried);
+                if reports {
+                    self.outcomes.notify_one();
+                }
+            }
+            // Known: event-store may have to be told again.
+            _ => {
+                planned.plan.drop_slots();
+                self.outcomes.notify_one();
+            }
         }
     }
 
@@ -257,5 +210,42 @@ impl Worker {
             }
             facts.feed_fault = Some(fault.to_string());
         });
+    }
+}
+
+fn drop_slots(planned: Vec<Planned>) {
+    for planned in planned {
+        planned.plan.drop_slots();
+    }
+}
+
+/// What is sent is what was stored, byte for byte (R9).
+fn event_of(notice: &Notice, now: Timestamp) -> NewEvent {
+    let event_id = &notice.event_id;
+    let key = match notice.revision {
+        0 => event_id.to_string(),
+        revision => format!("{event_id}#{revision}"),
+    };
+    NewEvent {
+        carried: Carried {
+            event_id: EventId::mint(LANE, now),
+            event_type: PAGE_TYPE.to_owned(),
+            correlation_id: notice.correlation_id.clone(),
+            source: Some(Source {
+                event_id: event_id.clone(),
+                revision: notice.revision,
+                stored_at: notice.stored_at,
+            }),
+            operational: false,
+            payload: Bytes::copy_from_slice(notice.event.get().as_bytes()),
+        },
+        ordering_key: None,
+        occurred_at: None,
+        key: Some(IdempotencyKey {
+            key,
+            // An event and its revision are the same whatever else is told of them.
+            digest: [0; 16],
+            until: None,
+        }),
     }
 }

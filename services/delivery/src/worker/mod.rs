@@ -1,7 +1,7 @@
 //! The owner of the lane: takes in, sends, records, reports. One process, one schedule, in memory.
 //!
 //! ```text
-//! feed ─► intake ─commit─► (slot free) ─────────────► send ─commit─► outcome ─► reports ─► event-store
+//! feed, callers ─► post ─commit─► (slot free) ────────► send ─commit─► outcome ─► reports ─► event-store
 //!                     └──► queues ─► dispatch ─commit──┘ │
 //!                            ▲                           │
 //!                            └────────── due later ──────┘
@@ -14,31 +14,49 @@ use std::time::Duration;
 
 use clients::event_store::EventStore;
 use jiff::Timestamp;
-use reqwest_middleware::ClientWithMiddleware;
 use runtime::clock::Clock;
+use schema::webhooks::WaitingFor;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::delivery::Position;
+use crate::domain::asked::Defaults;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::{EndpointId, Position};
+use crate::domain::now::Now;
+use crate::domain::queues::{Capacity, Queues};
 use crate::error::Error;
-use crate::storage::{Epoch, LANE, Storage};
+use crate::storage::{Client, Epoch, LANE, Storage, Summary};
 use attempt::Left;
-use queues::{Index, Queues, Turn};
+use registry::Registry;
+use send::Senders;
+use slot::Slot;
 use vitals::{Vitals, age_s, whole_s};
 
 mod attempt;
 mod backoff;
+mod chance;
+mod commands;
 mod dispatch;
+mod endpoints;
 mod intake;
-mod queues;
+mod jobs;
+mod operational;
+mod post;
 mod recovery;
+pub mod registry;
 mod reports;
 mod retention;
+pub mod send;
+mod slot;
 #[cfg(test)]
 mod tests;
 pub mod vitals;
+
+pub use chance::Chance;
+pub use commands::CommandFault;
+pub use post::{Incoming, PostFault, Posted};
 
 /// How long attempts on their way may go on after the shutdown; what takes longer is given back.
 const GRACE: Duration = Duration::from_secs(10);
@@ -50,23 +68,39 @@ const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Outside {
     pub storage: Arc<dyn Storage>,
     pub event_store: EventStore,
-    /// Sends to destinations, one try each.
-    pub http: ClientWithMiddleware,
+    pub senders: Senders,
     pub clock: Clock,
-    pub endpoints: Vec<Endpoint>,
+    pub chance: Chance,
+    pub defaults: Defaults,
+    pub bounds: Bounds,
     /// Ended deliveries leave after this.
     pub retention: jiff::SignedDuration,
     pub vitals: Arc<Vitals>,
 }
 
+/// How much may be open.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all. Beyond it nothing is taken.
+    pub open: usize,
+    /// For one endpoint. Beyond it the endpoint is disabled.
+    pub open_of_endpoint: usize,
+    /// First attempts of one client that wait for nothing but their turn. Beyond it the client has to wait.
+    pub fresh_of_client: usize,
+}
+
 pub struct Worker {
     outside: Outside,
     epoch: Epoch,
+    began: Instant,
+    registry: Registry,
     queues: Mutex<Queues>,
     /// Something may be due, or a slot is free.
     look_again: Notify,
     /// There are outcomes to report.
     outcomes: Notify,
+    /// There is a job.
+    jobs: Notify,
     attempts: TaskTracker,
     /// The grace is over: attempts on their way are given back.
     give_back: CancellationToken,
@@ -74,30 +108,39 @@ pub struct Worker {
     failure: watch::Sender<Option<Error>>,
 }
 
+/// How an endpoint stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Deliveries that are neither ended nor skipped.
+    pub open: u64,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+}
+
 impl Worker {
-    /// Takes the lane, with an epoch above every earlier one, and learns what is open.
-    pub async fn start(outside: Outside) -> Result<Arc<Self>, Error> {
+    /// Takes the lane, with an epoch above every earlier one, and learns who is delivered to and what is open.
+    pub async fn start(outside: Outside, built_in: Endpoint) -> Result<Arc<Self>, Error> {
         let owner = format!("pid {}", std::process::id());
         let epoch = outside
             .storage
             .take_lane(LANE, &owner, outside.clock.now())
             .await?;
-        let limits: Vec<_> = outside
-            .endpoints
-            .iter()
-            .map(|endpoint| (endpoint.max_in_flight, endpoint.policy.longest_wait()))
-            .collect();
         let worker = Arc::new(Self {
             outside,
             epoch,
-            queues: Mutex::new(Queues::new(limits)),
+            began: Instant::now(),
+            registry: Registry::default(),
+            queues: Mutex::new(Queues::new(Capacity::default())),
             look_again: Notify::new(),
             outcomes: Notify::new(),
+            jobs: Notify::new(),
             attempts: TaskTracker::new(),
             give_back: CancellationToken::new(),
             failure: watch::Sender::new(None),
         });
-        worker.recover().await?;
+        worker.read_endpoints().await?;
+        worker.put_built_in(built_in).await?;
+        worker.recover_open().await?;
         Ok(worker)
     }
 
@@ -110,6 +153,7 @@ impl Worker {
                     self.run_intake(),
                     self.run_dispatch(),
                     self.run_reports(),
+                    self.run_jobs(),
                     self.run_retention(),
                     self.run_gauges(),
                 )
@@ -138,29 +182,63 @@ impl Worker {
         outcome
     }
 
+    pub fn now(&self) -> Timestamp {
+        self.outside.clock.now()
+    }
+
+    pub fn defaults(&self) -> &Defaults {
+        &self.outside.defaults
+    }
+
+    pub fn endpoint(&self, id: &EndpointId) -> Option<Arc<Endpoint>> {
+        self.registry
+            .by_id(id)
+            .map(|live| Arc::clone(&live.endpoint))
+    }
+
+    /// Newest first.
+    pub fn endpoints_of(&self, client_id: &str) -> Vec<Arc<Endpoint>> {
+        self.registry.endpoints_of(client_id)
+    }
+
+    /// Every client, with the number of its endpoints, by name.
+    pub fn clients(&self) -> Vec<(Client, usize)> {
+        self.registry.clients()
+    }
+
+    pub fn standing(&self, endpoint: Position) -> Standing {
+        let queues = self.queues();
+        Standing {
+            open: u64::try_from(queues.open_of(endpoint)).unwrap_or(u64::MAX),
+            breaker: queues.breaker(endpoint),
+        }
+    }
+
+    /// What an open delivery waits for; `None` of an ended one.
+    pub fn waiting_for(&self, summary: &Summary) -> Option<WaitingFor> {
+        let life = &summary.life;
+        if life.state.is_terminal() || summary.endpoint_deleted {
+            return None;
+        }
+        let due_at = life.due_at?;
+        if life.open.is_some() {
+            return Some(WaitingFor::Answer);
+        }
+        let (position, line) = (summary.position, Some(summary.line));
+        let queues = self.queues();
+        Some(queues.waiting_for(summary.endpoint, due_at, position, line, self.both_clocks()))
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn endpoint(&self, index: Index) -> Option<&Endpoint> {
-        self.outside.endpoints.get(index)
-    }
-
-    fn index_of(&self, endpoint_id: &str) -> Option<Index> {
-        self.outside
-            .endpoints
-            .iter()
-            .position(|endpoint| *endpoint.endpoint_id == *endpoint_id)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.outside.clock.now()
-    }
-
-    fn enqueue(&self, endpoint: Index, position: Position, due_at: Timestamp, suspect: bool) {
-        self.queues()
-            .insert(endpoint, position, due_at, suspect, self.now());
-        self.look_again.notify_one();
+    /// The wall clock and the time since the start (R7).
+    fn both_clocks(&self) -> Now {
+        Now {
+            wall: self.now(),
+            mono: self.began.elapsed(),
+        }
     }
 
     /// Counts a refused write; a final fault stops the process, any other leaves the delivery astray.
@@ -179,53 +257,27 @@ impl Worker {
         loop {
             let (now, vitals) = (self.now(), &self.outside.vitals);
             let facts = vitals.facts();
-            let (oldest, open) = {
+            let (oldest, open, breakers_open) = {
                 let queues = self.queues();
-                (queues.oldest(), queues.open())
+                (queues.oldest_due(), queues.open(), queues.breakers_open())
             };
-            vitals.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+            vitals.open.set(whole(open));
+            vitals.breakers_open.set(whole(breakers_open));
             vitals.oldest_due_age_s.set(age_s(oldest, now));
             let feed_age = vitals.since(facts.feed_read_at);
             vitals.feed_age_s.set(whole_s(feed_age));
             let retention_age = vitals.since(facts.retired_at);
             vitals.retention_age_s.set(whole_s(retention_age));
             vitals.reports_age_s.set(age_s(facts.unreported_since, now));
+            let wal_bytes = self.outside.storage.condition().wal_bytes;
+            vitals
+                .wal_bytes
+                .set(i64::try_from(wal_bytes).unwrap_or(i64::MAX));
             tokio::time::sleep(GAUGE_INTERVAL).await;
         }
     }
 }
 
-/// A slot of an endpoint, given back when dropped.
-struct Slot {
-    worker: Arc<Worker>,
-    endpoint: Index,
-    alone: bool,
-}
-
-impl Slot {
-    /// Takes over the slot that [`Queues::take`] took.
-    fn of_turn(worker: &Arc<Worker>, turn: Turn) -> Self {
-        Self {
-            worker: Arc::clone(worker),
-            endpoint: turn.endpoint,
-            alone: turn.alone,
-        }
-    }
-
-    /// Takes a free one for a delivery that is not queued.
-    fn reserve(worker: &Arc<Worker>, endpoint: Index) -> Option<Self> {
-        worker.queues().reserve(endpoint).then(|| Self {
-            worker: Arc::clone(worker),
-            endpoint,
-            alone: false,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.worker.queues().release(self.endpoint, self.alone) {
-            self.worker.look_again.notify_one();
-        }
-    }
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

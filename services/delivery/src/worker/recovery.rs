@@ -4,21 +4,25 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::Worker;
+use super::attempt::ended_of;
 use super::backoff::{Backoff, PROMPT};
-use crate::domain::delivery::Position;
+use crate::domain::ids::Position;
+use crate::domain::queues::{Class, Item, Place};
 use crate::domain::transition::{Effect, Input};
 use crate::error::Error;
-use crate::storage::{Ended, INTERRUPTED, LANE, Stored};
+use crate::storage::{LANE, Stored, Waiting};
 
 const PAGE: usize = 4_096;
 /// So that what always fails at once does not fail in a tight loop.
 const PUT_BACK_AFTER: Duration = Duration::from_secs(1);
 
 impl Worker {
-    pub(super) async fn recover(&self) -> Result<(), Error> {
+    pub(super) async fn recover_open(self: &Arc<Self>) -> Result<(), Error> {
         let (mut after, mut open, mut interrupted) = (0, 0_usize, 0_usize);
-        let mut unknown: HashSet<Arc<str>> = HashSet::new();
+        let mut careful = HashSet::new();
         loop {
             let page = self.outside.storage.waiting(LANE, after, PAGE).await?;
             let Some(last) = page.last() else { break };
@@ -26,21 +30,23 @@ impl Worker {
             open += page.len();
             let mut left_open = Vec::new();
             for waiting in page {
-                let Some(endpoint) = self.index_of(&waiting.endpoint_id) else {
-                    unknown.insert(waiting.endpoint_id);
-                    continue;
-                };
                 if waiting.attempt_open {
                     left_open.push(waiting.position);
                 } else {
-                    self.enqueue(endpoint, waiting.position, waiting.due_at, waiting.suspect);
+                    if waiting.failed {
+                        careful.insert(waiting.endpoint);
+                    }
+                    self.schedule(&waiting);
                 }
             }
             interrupted += left_open.len();
             self.interrupt(left_open).await?;
         }
-        for endpoint_id in unknown {
-            tracing::warn!(%endpoint_id, "open deliveries are held: there is no such endpoint");
+        self.restore_blocks().await?;
+        // An endpoint that failed before the start is asked once before it gets everything.
+        for endpoint in careful {
+            let now = self.both_clocks();
+            self.queues().be_careful(endpoint, now);
         }
         tracing::info!(
             epoch = self.epoch,
@@ -51,8 +57,43 @@ impl Worker {
         Ok(())
     }
 
+    /// What is open for a removed endpoint is left to the job that ends it.
+    fn schedule(&self, waiting: &Waiting) {
+        let item = Item {
+            position: waiting.position,
+            due_at: waiting.due_at,
+            class: if waiting.begun {
+                Class::Retry
+            } else {
+                Class::First
+            },
+            suspect: waiting.suspect,
+            place: Some(Place {
+                line: waiting.line,
+                order_at: waiting.order_at,
+                started: waiting.begun,
+            }),
+        };
+        let now = self.both_clocks();
+        self.queues().insert(waiting.endpoint, item, now);
+    }
+
+    /// Lines that stopped at an exhausted delivery stay stopped.
+    async fn restore_blocks(&self) -> Result<(), Error> {
+        for blocking in self.outside.storage.blocking(LANE).await? {
+            let live = self.registry.by_position(blocking.endpoint);
+            if live.is_some_and(|live| live.blocks()) {
+                let now = self.both_clocks();
+                let (endpoint, line) = (blocking.endpoint, blocking.line);
+                self.queues()
+                    .end(endpoint, line, blocking.position, true, now);
+            }
+        }
+        Ok(())
+    }
+
     /// Queues a delivery again by what the store says of it; its attempt ended without a result, or the store refused it.
-    pub(super) async fn put_back(&self, position: Position) {
+    pub(super) async fn put_back(self: &Arc<Self>, position: Position) {
         self.outside.vitals.put_back.inc();
         tracing::error!(
             position,
@@ -73,49 +114,54 @@ impl Worker {
         }
     }
 
-    async fn resume(&self, position: Position) -> Result<(), Error> {
+    /// As [`put_back`](Self::put_back), beside what the caller does.
+    pub(super) fn put_back_soon(self: &Arc<Self>, position: Position) {
+        let worker = Arc::clone(self);
+        self.attempts
+            .spawn(async move { worker.put_back(position).await });
+    }
+
+    async fn resume(self: &Arc<Self>, position: Position) -> Result<(), Error> {
         for stored in self.outside.storage.load(LANE, vec![position]).await? {
-            let life = &stored.life;
-            if life.open.is_some() {
+            if stored.life.open.is_some() {
                 self.interrupt_one(stored).await?;
-            } else if let Some((endpoint, due_at)) =
-                self.index_of(&stored.endpoint_id).zip(life.due_at)
+            } else if stored.life.due_at.is_some()
+                && let Some(live) = self.registry.by_position(stored.endpoint)
             {
-                self.enqueue(endpoint, position, due_at, life.is_suspect());
+                self.queue_again(&live, &stored);
             }
         }
         Ok(())
     }
 
-    async fn interrupt(&self, positions: Vec<Position>) -> Result<(), Error> {
-        for stored in self.outside.storage.load(LANE, positions).await? {
-            self.interrupt_one(stored).await?;
-        }
-        Ok(())
+    async fn interrupt(self: &Arc<Self>, positions: Vec<Position>) -> Result<(), Error> {
+        let loaded = self.outside.storage.load(LANE, positions).await?;
+        // Together, so that they share commits.
+        let recorded = loaded.into_iter().map(|stored| self.interrupt_one(stored));
+        try_join_all(recorded).await.map(drop)
     }
 
-    async fn interrupt_one(&self, stored: Stored) -> Result<(), Error> {
-        let Some(endpoint) = self.index_of(&stored.endpoint_id) else {
-            return Ok(());
-        };
-        let Some((open, target)) = stored.life.open.zip(self.endpoint(endpoint)) else {
+    async fn interrupt_one(self: &Arc<Self>, stored: Stored) -> Result<(), Error> {
+        let (Some(open), Some(live)) =
+            (stored.life.open, self.registry.by_position(stored.endpoint))
+        else {
             return Ok(());
         };
         let input = Input::Interrupt { epoch: self.epoch };
-        let (life, effects) = self.decide(&stored, input, target);
+        let (life, effects) = self.decide(&stored, input, &live);
         if let [Effect::Refuse(_)] = effects[..] {
             // It belongs to a later owner: our next write is fenced.
             return Ok(());
         }
-        let ended = Ended::without_answer(INTERRUPTED);
-        let finish = self.result(&stored, open.epoch, &life, &effects, ended);
-        self.outside.storage.finish(finish).await?;
+        let ended = ended_of(stored.life.started, open, None, &life);
+        let attempt = life.started;
+        self.try_conclude(&live, &stored, life, effects, Some(ended))
+            .await?;
         self.outside.vitals.interrupted.inc();
         tracing::warn!(
             correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
-            delivery_id = %stored.delivery_id, attempt = life.started, "attempt was interrupted",
+            delivery_id = %stored.delivery_id, attempt, "attempt was interrupted",
         );
-        self.act(endpoint, &stored, &life, &effects);
         Ok(())
     }
 }

@@ -24,6 +24,8 @@ pub struct Vitals {
     pub(crate) reports_age_s: IntGauge,
     pub(crate) oldest_due_age_s: IntGauge,
     pub(crate) open: IntGauge,
+    pub(crate) breakers_open: IntGauge,
+    pub(crate) wal_bytes: IntGauge,
     started: Instant,
     facts: Mutex<Facts>,
 }
@@ -111,6 +113,11 @@ impl Vitals {
                 "delivery_open",
                 "Deliveries that are neither ended nor skipped.",
             ),
+            breakers_open: metrics.gauge(
+                "delivery_breakers_open",
+                "Endpoints whose circuit breaker holds deliveries back.",
+            ),
+            wal_bytes: metrics.gauge("delivery_wal_bytes", "Size of the store's write-ahead log."),
             started: Instant::now(),
             facts: Mutex::default(),
         }

@@ -3,4 +3,3 @@
 mod members;
 pub mod normalize;
 pub mod parse;
-pub mod shape;

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use runtime::shape::{self, Misshapen};
 use schema::EventId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::members::Members;
-use super::shape::{self, Misshapen};
 
 /// The longest event type, in bytes.
 const TYPE_MAX: usize = 128;

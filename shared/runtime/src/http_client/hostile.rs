@@ -1,17 +1,21 @@
 //! For URLs that strangers chose.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use tokio::sync::Semaphore;
 
 use super::{base, build, phases};
 
 /// Whether an address of a name may be connected to.
 pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 
+/// Look-ups at once. Each blocks a thread until the resolver answers, and a service's reads need threads of the same pool:
+/// names that never resolve may not take all of them.
+const LOOK_UPS_MAX: usize = 64;
 /// Kept connections to one host.
 const IDLE_PER_HOST: usize = 64;
 
@@ -40,26 +44,31 @@ pub fn hostile(permits: Permits) -> ClientWithMiddleware {
 /// Asks the system's resolver, and tells what that took.
 pub(super) struct LookUp {
     permits: Option<Permits>,
+    turns: Arc<Semaphore>,
 }
 
 impl LookUp {
     /// Whatever the name leads to.
     pub(super) fn any() -> Self {
-        Self { permits: None }
+        Self {
+            permits: None,
+            turns: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
+        }
     }
 
     fn only(permits: Permits) -> Self {
         Self {
             permits: Some(permits),
+            ..Self::any()
         }
     }
 }
 
 impl Resolve for LookUp {
     fn resolve(&self, name: Name) -> Resolving {
-        let permits = self.permits.clone();
+        let (permits, turns) = (self.permits.clone(), Arc::clone(&self.turns));
         Box::pin(async move {
-            let addresses = look_up(name.as_str()).await?;
+            let addresses = look_up(name.as_str(), turns).await?;
             if let Some(permits) = permits {
                 check(name.as_str(), &addresses, &permits)?;
             }
@@ -69,9 +78,17 @@ impl Resolve for LookUp {
     }
 }
 
-async fn look_up(name: &str) -> io::Result<Vec<SocketAddr>> {
+/// Holds its turn until the system's resolver has answered, also when nobody waits for that any more.
+async fn look_up(name: &str, turns: Arc<Semaphore>) -> io::Result<Vec<SocketAddr>> {
     let _looking_up = phases::looking_up();
-    let addresses: Vec<_> = tokio::net::lookup_host((name, 0)).await?.collect();
+    let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
+    let name = name.to_owned();
+    let answer = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let addresses = (name.as_str(), 0).to_socket_addrs()?;
+        io::Result::Ok(addresses.collect::<Vec<_>>())
+    });
+    let addresses = answer.await.map_err(io::Error::other)??;
     if addresses.is_empty() {
         return Err(io::Error::other("the name has no address"));
     }

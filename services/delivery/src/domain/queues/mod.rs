@@ -57,7 +57,7 @@ pub struct Queues {
     others_first: bool,
     /// Endpoints made so far.
     made: u64,
-    /// When deliveries were last taken, by the wall clock.
+    /// The wall clock when deliveries were last taken, or later when something came in at a later one.
     looked_at: Timestamp,
     #[cfg(test)]
     touched: usize,
@@ -377,6 +377,7 @@ impl Queues {
         let Some(endpoint) = self.endpoints.get_mut(&key) else {
             return;
         };
+        self.looked_at = self.looked_at.max(now.wall);
         endpoint.look(now);
         let listed = endpoint.standing(now);
         let before = std::mem::replace(&mut endpoint.listed, listed);

@@ -196,6 +196,17 @@ fn a_clock_that_is_set_back_leaves_nothing_due_beyond_the_longest_wait() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_is_noticed_although_nothing_was_taken_while_it_was_ahead() {
+    let mut queues = queues([rules()]);
+    assert!(queues.take(now(0), 64).is_empty());
+    queues.insert(0, item(1, 31_536_005), now(31_536_000));
+
+    assert!(queues.take(now(100), 64).is_empty());
+
+    assert_eq!(queues.oldest_due(), Some(at(3_700)));
+}
+
+#[test]
 fn clients_take_turns_then_the_endpoints_of_a_client() {
     let of = |client| Rules { client, ..rules() };
     let mut queues = queues([of(1), of(1), of(2)]);

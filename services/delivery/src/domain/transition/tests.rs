@@ -8,6 +8,13 @@ use super::*;
 const FAILURE: Verdict = Verdict::Failure {
     error: "http_5xx",
     retry_after: None,
+    gone: false,
+};
+
+const GONE: Verdict = Verdict::Failure {
+    error: "gone",
+    retry_after: None,
+    gone: true,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -20,14 +27,24 @@ fn policy() -> Policy {
 
 /// Applies inputs, each at its second.
 fn live(inputs: &[(i64, Input)]) -> (Life, Vec<Effect>) {
+    live_under(&policy(), inputs)
+}
+
+/// As [`live`], under another policy.
+fn live_under(policy: &Policy, inputs: &[(i64, Input)]) -> (Life, Vec<Effect>) {
     let mut rng = StdRng::seed_from_u64(1);
-    let mut life = Life::accepted(&policy(), at(0));
+    let mut life = Life::accepted(policy, at(0));
     let mut effects = Vec::new();
     for (second, input) in inputs {
-        (life, effects) = transition(&life, *input, &policy(), at(*second), &mut rng);
+        (life, effects) = transition(&life, *input, policy, at(*second), &mut rng);
     }
     (life, effects)
 }
+
+const BY_HAND: Input = Input::Retry {
+    trigger: Trigger::Manual,
+};
+const CANCEL: Input = Input::Stop(ExhaustReason::Canceled);
 
 const fn start(epoch: u64) -> Input {
     Input::Start {
@@ -179,16 +196,112 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn state_words_are_read_back() {
-    for state in [
-        State::Pending,
-        State::Failed,
-        State::Delivered,
-        State::Exhausted(ExhaustReason::MaxAttempts),
-        State::Exhausted(ExhaustReason::Poison),
-        State::Skipped(SkipReason::AlreadyDelivered),
-        State::Skipped(SkipReason::TooOld),
+fn a_410_ends_it_and_disables_the_endpoint() {
+    let (life, effects) = live(&[(0, start(1)), (1, finish(1, 1, GONE))]);
+    assert_eq!(life.state, State::Exhausted(ExhaustReason::Gone));
+    let shout = Effect::Shout(ExhaustReason::Gone);
+    let disable = Effect::Disable(DisabledReason::Gone);
+    assert_eq!(effects, [Effect::Report, shout, disable]);
+}
+
+#[test]
+fn a_retry_by_hand_begins_a_new_generation_in_any_state() {
+    let delivered = [(0, start(1)), (1, finish(1, 1, Verdict::Success))];
+    let failed = [(0, start(1)), (1, finish(1, 1, FAILURE))];
+    let canceled = [(0, CANCEL)];
+    for before in [&[][..], &delivered, &failed, &canceled] {
+        let (life, effects) = live(&[before, &[(50, BY_HAND)]].concat());
+        assert_eq!(life.state, State::Pending, "{before:?}");
+        assert_eq!((life.generation, life.finished), (1, 0), "{before:?}");
+        assert_eq!(life.due_at, Some(at(50)), "{before:?}");
+        assert_eq!(effects, [Effect::Wake { at: at(50) }], "{before:?}");
+    }
+
+    let again = [(50, BY_HAND), (50, start(1)), (51, finish(2, 1, FAILURE))];
+    let (life, _) = live(&[&delivered[..], &again].concat());
+    assert_eq!((life.started, life.before, life.finished), (2, 1, 1));
+    assert_eq!(life.state, State::Failed, "with a full schedule");
+}
+
+#[test]
+fn the_first_attempt_of_a_generation_tells_what_made_it() {
+    let by_hand = [(50, BY_HAND), (50, start(1))];
+    let (life, _) = live(&by_hand);
+    assert_eq!(life.open.map(|open| open.trigger), Some(Trigger::Manual));
+
+    let interrupted = [(51, Input::Interrupt { epoch: 2 }), (51, start(2))];
+    let (life, _) = live(&[&by_hand[..], &interrupted].concat());
+    assert_eq!(life.open.map(|open| open.trigger), Some(Trigger::Manual));
+
+    let failed = [(51, finish(1, 1, FAILURE)), (99, start(1))];
+    let (life, _) = live(&[&by_hand[..], &failed].concat());
+    assert_eq!(life.open.map(|open| open.trigger), Some(Trigger::Schedule));
+}
+
+#[test]
+fn an_attempt_on_its_way_becomes_the_first_of_the_new_generation() {
+    let (life, effects) = live(&[(0, start(1)), (1, BY_HAND)]);
+    assert_eq!(effects, []);
+    assert_eq!((life.started, life.before, life.generation), (1, 0, 1));
+    let (life, _) = live(&[(0, start(1)), (1, BY_HAND), (2, finish(1, 1, FAILURE))]);
+    assert_eq!((life.state, life.finished), (State::Failed, 1));
+}
+
+#[test]
+fn what_is_canceled_has_no_attempt_after_the_one_on_its_way() {
+    let canceled = State::Exhausted(ExhaustReason::Canceled);
+    let (life, effects) = live(&[(0, CANCEL)]);
+    assert_eq!((life.state, life.due_at), (canceled, None));
+    assert_eq!(effects, [Effect::Report], "what was asked for is no news");
+
+    let open = [(0, start(1)), (1, CANCEL)];
+    let (life, effects) = live(&open);
+    assert_eq!((life.state, effects), (State::Pending, vec![]));
+    for (input, state) in [
+        (finish(1, 1, Verdict::Success), State::Delivered),
+        (finish(1, 1, FAILURE), canceled),
+        (Input::Interrupt { epoch: 2 }, canceled),
+        (Input::GiveBack { epoch: 1 }, canceled),
     ] {
+        let (life, _) = live(&[&open[..], &[(2, input)]].concat());
+        assert_eq!((life.state, life.stop), (state, None), "{input:?}");
+    }
+}
+
+#[test]
+fn what_is_older_than_its_endpoint_wants_is_not_sent() {
+    let expired = State::Exhausted(ExhaustReason::Expired);
+    let mut policy = policy();
+    policy.max_age = Some(SignedDuration::from_secs(60));
+    let (life, effects) = live_under(&policy, &[(61, start(1))]);
+    assert_eq!((life.state, life.started), (expired, 0));
+    assert_eq!(
+        effects,
+        [Effect::Report, Effect::Shout(ExhaustReason::Expired)]
+    );
+
+    // The attempt after the next wait would come too late.
+    let twice = [
+        (0, start(1)),
+        (1, finish(1, 1, FAILURE)),
+        (30, start(1)),
+        (31, finish(2, 1, FAILURE)),
+    ];
+    assert_eq!(live_under(&policy, &twice).0.state, expired);
+
+    policy.ages_from_first_attempt = true;
+    let late = [(5_000, start(1)), (5_001, finish(1, 1, FAILURE))];
+    let (life, _) = live_under(&policy, &late);
+    assert_eq!(life.state, State::Failed, "it has waited for others");
+    assert_eq!(life.age_from, at(5_000));
+}
+
+#[test]
+fn state_words_are_read_back() {
+    let plain = [State::Pending, State::Failed, State::Delivered];
+    let exhausted = ExhaustReason::ALL.iter().copied().map(State::Exhausted);
+    let skipped = SkipReason::ALL.iter().copied().map(State::Skipped);
+    for state in plain.into_iter().chain(exhausted).chain(skipped) {
         let read = State::parse(state.status().as_str(), state.reason());
         assert_eq!(read, Some(state));
     }
@@ -206,6 +319,8 @@ enum Chance {
     TaskDies,
     Stop,
     OldOwnerReports { success: bool },
+    ByHand,
+    Cancel,
 }
 
 fn chance() -> impl Strategy<Value = Chance> {
@@ -218,6 +333,8 @@ fn chance() -> impl Strategy<Value = Chance> {
         Just(Chance::TaskDies),
         Just(Chance::Stop),
         any::<bool>().prop_map(|success| Chance::OldOwnerReports { success }),
+        Just(Chance::ByHand),
+        Just(Chance::Cancel),
     ]
 }
 
@@ -254,6 +371,8 @@ proptest! {
                 Chance::OldOwnerReports { success } => Input::Finish {
                     attempt: life.started, epoch: epoch - 1, verdict: verdict(success),
                 },
+                Chance::ByHand => BY_HAND,
+                Chance::Cancel => CANCEL,
             };
             let before = life.clone();
             let effects;
@@ -261,8 +380,11 @@ proptest! {
 
             let refused = matches!(effects[..], [Effect::Refuse(_)]);
             prop_assert_eq!(refused, life == before, "S9: refused is unchanged");
-            if before.state.is_terminal() {
+            if before.state.is_terminal() && input != BY_HAND {
                 prop_assert_eq!(&life, &before, "S3: terminal is final");
+            }
+            if life.generation > before.generation {
+                answered_2xx = 0;
             }
             for effect in &effects {
                 if let Effect::Send { attempt } = effect {
@@ -278,10 +400,11 @@ proptest! {
             }
             prop_assert_eq!(life.state == State::Delivered, answered_2xx == 1, "S4: delivered is a 2xx");
             prop_assert!(life.finished <= max, "S6");
-            prop_assert!(life.started <= max + life.interrupted, "S6");
+            prop_assert!(life.started - life.before <= max + life.interrupted, "S6");
             prop_assert!(sends.len() <= life.started as usize, "S6: sends are counted");
             prop_assert_eq!(
-                life.started, life.finished + life.interrupted + u32::from(life.open.is_some()),
+                life.started - life.before,
+                life.finished + life.interrupted + u32::from(life.open.is_some()),
                 "no attempt unaccounted"
             );
             if life.state == State::Exhausted(ExhaustReason::MaxAttempts) {

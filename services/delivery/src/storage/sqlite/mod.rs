@@ -1,33 +1,46 @@
-//! `sqlite:PATH`: the embedded default. One writer with group commit, readers beside it, one process a file.
+//! The same statements, run in two ways.
+//!
+//! `sqlite:PATH` is the embedded default: one writer with group commit, readers beside it, one process a file. `memory:` is
+//! one connection whose rows are gone with the process; it is called inline, so that nothing waits and time may be virtual.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Histogram;
 use runtime::disk::{DiskReserve, RESERVE_BYTES};
-use runtime::group_commit::{GroupCommit, Refusal};
-use rusqlite::{Connection, OpenFlags};
-use rusqlite_migration::{M, Migrations};
+use runtime::group_commit::{Commit as _, GroupCommit, Refusal};
+use rusqlite::Connection;
 use schema::delivery::Outcome;
-use tokio::sync::Semaphore;
 
 use super::{
-    Attempt, Condition, Epoch, Filter, Finish, Intake, Page, Retired, Start, Storage, Stored,
-    Summary, Waiting,
+    Accept, Accepted, Candidate, Change, Client, Condition, Ended, Epoch, EventSummary, Filter,
+    Intake, Job, JobSlice, Page, Put, PutEndpoint, Retired, Sliced, Storage, Stored, Summary,
+    TakenIn, Vault, Waiting, WholeEvent,
 };
-use crate::domain::delivery::{DeliveryId, Lane, Position};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::{DeliveryId, EventId, JobId, Lane, Position};
 use crate::error::Error;
-use writer::{Answer, Write, Writer};
+use memory::Bound;
+use reader::Reader;
+use writer::{Answer, Write, Writer, judge};
 
-mod attempts;
-mod intake;
+mod accept;
+mod changes;
+mod clients;
+mod deliveries;
+mod endpoints;
+mod feed;
+mod jobs;
+mod lanes;
+mod memory;
+mod open;
 mod outcomes;
 mod read;
+mod reader;
 mod retention;
 mod rows;
 #[cfg(test)]
@@ -36,39 +49,42 @@ mod writer;
 
 /// Rows that may wait for the writer, beside counts and outcomes, which are never refused.
 const QUEUE_MAX: usize = 65_536;
-/// Small, so that a checkpoint on the writer never takes long.
-const AUTOCHECKPOINT_PAGES: u32 = 200;
-const BUSY: Duration = Duration::from_secs(5);
-/// How long a read waits for those before it.
-const TURN: Duration = Duration::from_secs(5);
-
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
-
-/// What a store was made with; another value means that its rows lie in other lanes.
-const MADE_WITH: [(&str, &str); 2] = [("lanes", "1"), ("lane_hash", "none")];
 
 pub struct Sqlite {
+    mode: Mode,
+    vault: Arc<Vault>,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+enum Mode {
+    OnDisk(Box<OnDisk>),
+    InMemory(Mutex<Writer>),
+}
+
+struct OnDisk {
     // Fields drop in this order: the writer ends before the lock is given up.
     writer: GroupCommit<Writer>,
     /// The worker's reads.
     reader: Reader,
     /// Callers' queries, so that a long one holds up no delivery.
     queries: Reader,
-    fault: Arc<Mutex<Option<String>>>,
     reserve: DiskReserve,
+    wal: PathBuf,
     _lock: File,
 }
 
 impl Sqlite {
-    /// Opens or makes the store, and its directory. Refuses while another process has it open.
-    pub fn open(path: &Path, commit_seconds: Histogram) -> anyhow::Result<Self> {
-        Self::open_with_reserve(path, commit_seconds, RESERVE_BYTES)
+    /// Opens or makes the store, and its directory. Refuses while another process has it open, and with another key than
+    /// the one with which it was sealed.
+    pub fn open(path: &Path, commit_seconds: Histogram, vault: Vault) -> anyhow::Result<Self> {
+        Self::open_with_reserve(path, commit_seconds, vault, RESERVE_BYTES)
     }
 
     /// As [`open`](Self::open), with another reserve of free bytes.
     pub(crate) fn open_with_reserve(
         path: &Path,
         commit_seconds: Histogram,
+        vault: Vault,
         reserve_bytes: u64,
     ) -> anyhow::Result<Self> {
         let directory = path
@@ -77,26 +93,97 @@ impl Sqlite {
             .unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)
             .with_context(|| format!("making the directory {}", directory.display()))?;
-        let lock = lock(path)?;
-        let connection = prepare(path)?;
-        let fault = Arc::new(Mutex::new(None));
-        let backend = Writer::new(connection, commit_seconds, Arc::clone(&fault));
-        Ok(Self {
+        let lock = open::lock(path)?;
+        let connection = open::file(path, &vault)?;
+        let (vault, fault) = (Arc::new(vault), Arc::default());
+        let backend = Writer::new(
+            connection,
+            commit_seconds,
+            Arc::clone(&vault),
+            Arc::clone(&fault),
+            None,
+        );
+        let on_disk = OnDisk {
             writer: GroupCommit::start("delivery-writer", backend, QUEUE_MAX)?,
             reader: Reader::open(path)?,
             queries: Reader::open(path)?,
-            fault,
             reserve: DiskReserve::new(directory.to_owned(), reserve_bytes),
+            wal: open::beside(path, "-wal"),
             _lock: lock,
+        };
+        Ok(Self {
+            mode: Mode::OnDisk(Box::new(on_disk)),
+            vault,
+            fault,
+        })
+    }
+
+    /// A store that is gone with the process. Bounded: the oldest ended events leave first.
+    pub fn in_memory(commit_seconds: Histogram, vault: Vault) -> anyhow::Result<Self> {
+        let (vault, fault) = (Arc::new(vault), Arc::default());
+        let writer = Writer::new(
+            open::memory()?,
+            commit_seconds,
+            Arc::clone(&vault),
+            Arc::clone(&fault),
+            Some(Bound::default()),
+        );
+        Ok(Self {
+            mode: Mode::InMemory(Mutex::new(writer)),
+            vault,
+            fault,
         })
     }
 
     async fn submit(&self, write: Write) -> Result<Answer, Error> {
-        flatten(self.writer.submit(write).await)
+        match &self.mode {
+            Mode::OnDisk(on_disk) => flatten(on_disk.writer.submit(write).await),
+            Mode::InMemory(writer) => commit(writer, write),
+        }
     }
 
     async fn submit_urgent(&self, write: Write) -> Result<Answer, Error> {
-        flatten(self.writer.submit_urgent(write).await)
+        match &self.mode {
+            Mode::OnDisk(on_disk) => flatten(on_disk.writer.submit_urgent(write).await),
+            Mode::InMemory(writer) => commit(writer, write),
+        }
+    }
+
+    /// A read of the worker.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        match &self.mode {
+            Mode::OnDisk(on_disk) => on_disk.reader.read(query).await,
+            Mode::InMemory(writer) => read_inline(writer, query),
+        }
+    }
+
+    /// A read of a caller.
+    async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        match &self.mode {
+            Mode::OnDisk(on_disk) => on_disk.queries.read(query).await,
+            Mode::InMemory(writer) => read_inline(writer, query),
+        }
+    }
+
+    fn disk_reserve_reached(&self) -> bool {
+        match &self.mode {
+            Mode::OnDisk(on_disk) => on_disk.reserve.reached(),
+            Mode::InMemory(_) => false,
+        }
+    }
+
+    /// Nothing new is taken once the reserve is reached (R6).
+    fn room(&self) -> Result<(), Error> {
+        if self.disk_reserve_reached() {
+            return Err(Error::Passing("the disk is nearly full".to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -104,136 +191,82 @@ fn flatten(answer: Result<Result<Answer, Error>, Refusal<Error>>) -> Result<Answ
     match answer {
         Ok(answer) => answer,
         Err(Refusal::Failed(fault)) => Err(fault),
-        Err(Refusal::Overloaded | Refusal::OverShare) => {
-            Err(Error::Passing("too many writes are waiting".to_owned()))
-        }
+        Err(Refusal::Overloaded) => Err(Error::Passing("too many writes are waiting".to_owned())),
+        Err(Refusal::OverShare) => Err(Error::OverShare),
         Err(Refusal::Stopped) => Err(Error::Broken("the writer has stopped".to_owned())),
     }
 }
 
-/// The file's lock is the lease of its lane (R5).
-fn lock(path: &Path) -> anyhow::Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&name)
-        .with_context(|| format!("opening {}", name.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "{} is in use by another process: one delivery process owns an SQLite store, a second one \
-             would send everything twice",
-            path.display()
-        ),
-        Err(TryLockError::Error(fault)) => {
-            Err(fault).with_context(|| format!("locking {}", name.display()))
-        }
-    }
+fn commit(writer: &Mutex<Writer>, write: Write) -> Result<Answer, Error> {
+    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = writer.commit(&[write])?.pop();
+    answer.unwrap_or_else(|| Err(Error::Broken("a write was not answered".to_owned())))
 }
 
-/// Opens the file as the writer does, at the newest schema.
-fn prepare(path: &Path) -> anyhow::Result<Connection> {
-    let mut connection =
-        Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
-    Migrations::from_slice(MIGRATIONS)
-        .to_latest(&mut connection)
-        .with_context(|| format!("migrating {}", path.display()))?;
-    check_made_with(&connection)?;
-    Ok(connection)
-}
-
-fn check_made_with(connection: &Connection) -> anyhow::Result<()> {
-    for (name, value) in MADE_WITH {
-        connection.execute(
-            "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (name, value),
-        )?;
-        let found: String =
-            connection.query_row("SELECT value FROM meta WHERE name = ?", [name], |row| {
-                row.get(0)
-            })?;
-        anyhow::ensure!(
-            found == value,
-            "the store was made with {name} = {found}, and this program has {value}"
-        );
-    }
-    Ok(())
-}
-
-/// A connection that reads, for one at a time.
-struct Reader {
-    connection: Arc<Mutex<Connection>>,
-    turn: Arc<Semaphore>,
-}
-
-impl Reader {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-            turn: Arc::new(Semaphore::new(1)),
-        })
-    }
-
-    /// Runs a read on a thread where it may block; those that wait for their turn hold none.
-    async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Error> {
-        let turn = tokio::time::timeout(TURN, Arc::clone(&self.turn).acquire_owned()).await;
-        let turn = turn.map_err(|_| Error::Passing("too many reads are waiting".to_owned()))?;
-        let connection = Arc::clone(&self.connection);
-        let answer = tokio::task::spawn_blocking(move || {
-            // A caller that gives up does not end the read: the turn is over when it is.
-            let _turn = turn;
-            query(&connection.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        match answer.await {
-            Ok(rows) => rows.map_err(|fault| writer::judge(&fault)),
-            Err(fault) => Err(Error::Passing(format!("a read did not end: {fault}"))),
-        }
-    }
+fn read_inline<T>(
+    writer: &Mutex<Writer>,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Error> {
+    let writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    query(&writer.connection).map_err(|fault| judge(&fault))
 }
 
 #[async_trait]
 impl Storage for Sqlite {
     async fn take_lane(&self, lane: Lane, owner: &str, now: Timestamp) -> Result<Epoch, Error> {
         let owner = owner.to_owned();
-        let answer = self
-            .submit_urgent(Write::TakeLane { lane, owner, now })
-            .await?;
-        answer.epoch()
+        let write = Write::TakeLane { lane, owner, now };
+        self.submit_urgent(write).await?.epoch()
+    }
+
+    async fn clients(&self, lane: Lane) -> Result<Vec<Client>, Error> {
+        self.read(move |connection| clients::all(connection, lane))
+            .await
+    }
+
+    async fn endpoints(&self, lane: Lane) -> Result<Vec<Endpoint>, Error> {
+        let vault = Arc::clone(&self.vault);
+        self.read(move |connection| endpoints::all(connection, lane, &vault))
+            .await
+    }
+
+    async fn put_endpoint(&self, put: PutEndpoint) -> Result<Put, Error> {
+        self.submit(Write::PutEndpoint(Box::new(put))).await?.put()
+    }
+
+    async fn remove_endpoint(&self, lane: Lane, job: Job) -> Result<Option<Position>, Error> {
+        let job = Box::new(job);
+        self.submit(Write::RemoveEndpoint { lane, job })
+            .await?
+            .version()
+    }
+
+    async fn remove_client(&self, lane: Lane, job: Job) -> Result<bool, Error> {
+        let job = Box::new(job);
+        self.submit(Write::RemoveClient { lane, job })
+            .await?
+            .known()
+    }
+
+    async fn accept(&self, accept: Accept) -> Result<Accepted, Error> {
+        self.room()?;
+        self.submit(Write::Accept(Box::new(accept)))
+            .await?
+            .accepted()
     }
 
     async fn cursor(&self, lane: Lane) -> Result<Option<String>, Error> {
-        let read = move |connection: &_| read::cursor(connection, lane);
-        self.reader.read(read).await
-    }
-
-    async fn intake(&self, intake: Intake) -> Result<Vec<Option<Position>>, Error> {
-        if self.reserve.reached() {
-            return Err(Error::Passing("the disk is nearly full".to_owned()));
-        }
-        self.submit(Write::Intake(intake)).await?.inserted()
-    }
-
-    async fn start(&self, start: Start) -> Result<(), Error> {
-        self.submit_urgent(Write::Start(start)).await.map(drop)
-    }
-
-    async fn finish(&self, finish: Finish) -> Result<(), Error> {
-        self.submit_urgent(Write::Finish(Box::new(finish)))
+        self.read(move |connection| lanes::cursor(connection, lane, lanes::FEED))
             .await
-            .map(drop)
+    }
+
+    async fn take_in(&self, intake: Intake) -> Result<TakenIn, Error> {
+        self.room()?;
+        self.submit(Write::TakeIn(intake)).await?.taken_in()
+    }
+
+    async fn change(&self, changes: Vec<Change>) -> Result<Vec<Result<(), Error>>, Error> {
+        self.submit_urgent(Write::Change(changes)).await?.changed()
     }
 
     async fn waiting(
@@ -242,18 +275,23 @@ impl Storage for Sqlite {
         after: Position,
         limit: usize,
     ) -> Result<Vec<Waiting>, Error> {
-        let read = move |connection: &_| read::waiting(connection, lane, after, limit);
-        self.reader.read(read).await
+        self.read(move |connection| read::waiting(connection, lane, after, limit))
+            .await
+    }
+
+    async fn blocking(&self, lane: Lane) -> Result<Vec<Waiting>, Error> {
+        self.read(move |connection| read::blocking(connection, lane))
+            .await
     }
 
     async fn load(&self, lane: Lane, positions: Vec<Position>) -> Result<Vec<Stored>, Error> {
-        let read = move |connection: &_| read::load(connection, lane, &positions);
-        self.reader.read(read).await
+        self.read(move |connection| read::load(connection, lane, &positions))
+            .await
     }
 
     async fn unreported(&self, lane: Lane) -> Result<Vec<Outcome>, Error> {
-        let read = move |connection: &_| read::unreported(connection, lane);
-        self.reader.read(read).await
+        self.read(move |connection| outcomes::unreported(connection, lane))
+            .await
     }
 
     async fn reported(&self, lane: Lane, upto: Position) -> Result<(), Error> {
@@ -274,23 +312,95 @@ impl Storage for Sqlite {
         self.submit(write).await?.retired()
     }
 
-    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Page, Error> {
-        let read = move |connection: &_| read::deliveries(connection, lane, &filter);
-        self.queries.read(read).await
+    async fn deliveries(&self, lane: Lane, filter: Filter) -> Result<Page<Summary>, Error> {
+        self.query(move |connection| read::deliveries(connection, lane, &filter))
+            .await
     }
 
-    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Attempt>)>, Error> {
-        let read = move |connection: &_| read::delivery(connection, id);
-        self.queries.read(read).await
+    async fn events(&self, lane: Lane, filter: Filter) -> Result<Page<EventSummary>, Error> {
+        self.query(move |connection| read::events(connection, lane, &filter))
+            .await
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Ended>)>, Error> {
+        self.query(move |connection| read::delivery(connection, id))
+            .await
+    }
+
+    async fn event(&self, id: EventId) -> Result<Option<WholeEvent>, Error> {
+        self.query(move |connection| read::event(connection, id))
+            .await
+    }
+
+    async fn event_at(&self, lane: Lane, position: Position) -> Result<Option<WholeEvent>, Error> {
+        self.query(move |connection| read::event_at(connection, lane, position))
+            .await
+    }
+
+    async fn add_job(&self, lane: Lane, job: Job) -> Result<(), Error> {
+        let job = Box::new(job);
+        self.submit(Write::AddJob { lane, job }).await.map(drop)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
+        self.query(move |connection| jobs::one(connection, id))
+            .await
+    }
+
+    async fn running_jobs(&self, lane: Lane) -> Result<Vec<Job>, Error> {
+        self.read(move |connection| jobs::running(connection, lane))
+            .await
+    }
+
+    async fn cancel_job(&self, id: JobId, now: Timestamp) -> Result<Option<Job>, Error> {
+        let job = self.submit(Write::CancelJob { id, now }).await?.job()?;
+        Ok(job.map(|job| *job))
+    }
+
+    async fn candidates(
+        &self,
+        lane: Lane,
+        job: Job,
+        limit: usize,
+    ) -> Result<Vec<Candidate>, Error> {
+        self.read(move |connection| read::candidates(connection, lane, &job, limit))
+            .await
+    }
+
+    async fn open_of(
+        &self,
+        lane: Lane,
+        endpoint: Position,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Stored>, Error> {
+        self.read(move |connection| read::open_of(connection, lane, endpoint, after, limit))
+            .await
+    }
+
+    async fn slice(&self, slice: JobSlice) -> Result<Sliced, Error> {
+        self.submit(Write::Slice(Box::new(slice))).await?.sliced()
+    }
+
+    async fn purge(&self, lane: Lane, client: Position) -> Result<usize, Error> {
+        self.submit(Write::Purge { lane, client }).await?.purged()
     }
 
     fn condition(&self) -> Condition {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let (backend, durable, wal_bytes) = match &self.mode {
+            Mode::OnDisk(on_disk) => {
+                let wal = std::fs::metadata(&on_disk.wal);
+                ("sqlite", true, wal.map_or(0, |wal| wal.len()))
+            }
+            Mode::InMemory(_) => ("memory", false, 0),
+        };
         Condition {
-            backend: "sqlite",
-            durable: true,
+            backend,
+            durable,
             fault: fault.clone(),
-            disk_reserve_reached: self.reserve.reached(),
+            disk_reserve_reached: self.disk_reserve_reached(),
+            wal_bytes,
         }
     }
 }

@@ -1,99 +1,234 @@
-//! Ended deliveries leave with everything that belongs to them.
+//! Ended events leave with everything that belongs to them.
 
 use jiff::Timestamp;
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Result, Row, Transaction, params};
 
+use super::deliveries::of_event;
 use super::outcomes::reports_cursor;
 use super::rows::micros;
-use crate::domain::delivery::{Lane, Position};
+use crate::domain::ids::{Lane, Position};
 use crate::storage::{RETIRE_SLICE, Retired};
 
-/// One of the next deliveries by position.
+/// Deliveries of one slice, so that its size does not follow the fan-out; an event with more goes alone.
+const DELIVERIES_MAX: usize = 512;
+
+/// One of the next events by position.
 struct Candidate {
     position: Position,
-    event: Position,
+    client: Position,
+    key: Option<String>,
     created_at: i64,
-    ended_at: Option<i64>,
-    last_outcome: Position,
-    event_id: String,
-    revision: u32,
-    endpoint_id: String,
+    fanout: u64,
+}
+
+const CANDIDATE: &str = "position, client, idempotency_key, created_at, fanout";
+
+impl Candidate {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            position: row.get(0)?,
+            client: row.get(1)?,
+            key: row.get(2)?,
+            created_at: row.get(3)?,
+            fanout: row.get(4)?,
+        })
+    }
 }
 
 pub(super) fn retire(
-    transaction: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lane: Lane,
     after: Position,
     before: Timestamp,
-) -> rusqlite::Result<Retired> {
-    let before = micros(before);
-    let reported = reports_cursor(transaction, lane)?;
-    let (mut removed, mut next) = (0, None);
-    for candidate in candidates(transaction, lane, after)? {
+) -> Result<Retired> {
+    forget_keys(tx, lane, before)?;
+    retire_events(tx, lane, after, micros(before), Keys::Go)
+}
+
+/// Whether the key of an event without an end leaves with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    Go,
+    Stay,
+}
+
+pub(super) fn retire_events(
+    tx: &Transaction<'_>,
+    lane: Lane,
+    after: Position,
+    before: i64,
+    keys: Keys,
+) -> Result<Retired> {
+    let reported = reports_cursor(tx, lane)?;
+    let (mut removed, mut next, mut seen) = (0, None, 0);
+    for candidate in next_events(tx, lane, after)? {
         if candidate.created_at >= before {
             return Ok(Retired {
                 removed,
                 next: None,
             });
         }
+        let deliveries = of_event(tx, lane, candidate.position, candidate.fanout)?;
+        if seen > 0 && seen + deliveries.len() > DELIVERIES_MAX {
+            break;
+        }
+        seen += deliveries.len();
         next = Some(candidate.position);
-        let ended = candidate.ended_at.is_some_and(|ended| ended < before);
-        if ended && candidate.last_outcome <= reported {
-            remove(transaction, lane, &candidate)?;
+        let mut done = true;
+        for delivery in &deliveries {
+            done &= has_left(tx, lane, *delivery, before, reported)?;
+        }
+        if done {
+            remove(tx, lane, &candidate, &deliveries)?;
+            if keys == Keys::Go {
+                remove_key(tx, lane, &candidate, false)?;
+            }
             removed += 1;
         }
     }
     Ok(Retired { removed, next })
 }
 
-fn candidates(
-    transaction: &Transaction<'_>,
-    lane: Lane,
-    after: Position,
-) -> rusqlite::Result<Vec<Candidate>> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT d.position, d.event, d.created_at, d.ended_at, d.last_outcome, e.event_id, e.revision, d.endpoint_id
-         FROM deliveries d JOIN events e ON e.lane = d.lane AND e.position = d.event
-         WHERE d.lane = ? AND d.position > ? ORDER BY d.position LIMIT ?",
-    )?;
-    let rows = statement.query_map(params![lane, after, RETIRE_SLICE], |row| {
-        Ok(Candidate {
-            position: row.get(0)?,
-            event: row.get(1)?,
-            created_at: row.get(2)?,
-            ended_at: row.get(3)?,
-            last_outcome: row.get(4)?,
-            event_id: row.get(5)?,
-            revision: row.get(6)?,
-            endpoint_id: row.get(7)?,
-        })
-    })?;
+fn next_events(connection: &Connection, lane: Lane, after: Position) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM events WHERE lane = ? AND position > ? ORDER BY position LIMIT ?"
+    ))?;
+    let rows = statement.query_map(params![lane, after, RETIRE_SLICE], Candidate::read)?;
     rows.collect()
 }
 
+/// Whether a delivery ended before a time, and event-store knows.
+fn has_left(
+    connection: &Connection,
+    lane: Lane,
+    delivery: Position,
+    before: i64,
+    reported: Position,
+) -> Result<bool> {
+    let left = connection
+        .prepare_cached(
+            "SELECT ended_at < ? AND last_outcome <= ? FROM deliveries WHERE lane = ? AND position = ?",
+        )?
+        .query_row(params![before, reported, lane, delivery], |row| {
+            row.get::<_, Option<bool>>(0)
+        })
+        .optional()?;
+    Ok(left.is_none_or(|left| left == Some(true)))
+}
+
 fn remove(
-    transaction: &Transaction<'_>,
+    tx: &Transaction<'_>,
     lane: Lane,
     candidate: &Candidate,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached("DELETE FROM attempts WHERE lane = ? AND delivery = ?")?
+    deliveries: &[Position],
+) -> Result<()> {
+    for delivery in deliveries {
+        tx.prepare_cached("DELETE FROM attempts WHERE lane = ? AND delivery = ?")?
+            .execute(params![lane, delivery])?;
+        tx.prepare_cached("DELETE FROM deliveries WHERE lane = ? AND position = ?")?
+            .execute(params![lane, delivery])?;
+    }
+    tx.prepare_cached("DELETE FROM late WHERE lane = ? AND event = ?")?
         .execute(params![lane, candidate.position])?;
-    transaction
-        .prepare_cached(
-            "DELETE FROM known WHERE lane = ? AND event_id = ? AND revision = ? AND endpoint_id = ?",
-        )?
-        .execute(params![
-            lane,
-            candidate.event_id,
-            candidate.revision,
-            candidate.endpoint_id
-        ])?;
-    transaction
-        .prepare_cached("DELETE FROM deliveries WHERE lane = ? AND position = ?")?
+    tx.prepare_cached("DELETE FROM events WHERE lane = ? AND position = ?")?
         .execute(params![lane, candidate.position])?;
-    transaction
-        .prepare_cached("DELETE FROM events WHERE lane = ? AND position = ?")?
-        .execute(params![lane, candidate.event])?;
     Ok(())
+}
+
+/// A key with an end is remembered up to it, unless everything goes.
+fn remove_key(tx: &Transaction<'_>, lane: Lane, candidate: &Candidate, all: bool) -> Result<()> {
+    let Some(key) = &candidate.key else {
+        return Ok(());
+    };
+    tx.prepare_cached(
+        "DELETE FROM keys WHERE lane = ? AND client = ? AND key = ? AND event = ? AND (until IS NULL OR ?)",
+    )?
+    .execute(params![lane, candidate.client, key, candidate.position, all])?;
+    Ok(())
+}
+
+/// What has expired by the time of the newest event, or by `before`: a slice of it.
+fn forget_keys(tx: &Transaction<'_>, lane: Lane, before: Timestamp) -> Result<()> {
+    let newest: Option<i64> = tx
+        .prepare_cached(
+            "SELECT created_at FROM events WHERE lane = ? ORDER BY position DESC LIMIT 1",
+        )?
+        .query_row([lane], |row| row.get(0))
+        .optional()?;
+    let now = newest.unwrap_or(i64::MIN).max(micros(before));
+    tx.prepare_cached(
+        "DELETE FROM keys WHERE (lane, client, key) IN
+            (SELECT lane, client, key FROM keys WHERE lane = ? AND until IS NOT NULL AND until <= ? LIMIT ?)",
+    )?
+    .execute(params![lane, now, DELIVERIES_MAX])?;
+    Ok(())
+}
+
+/// Deletes some of a removed client's rows; how many, 0 when nothing is left.
+pub(super) fn purge(tx: &Transaction<'_>, lane: Lane, client: Position) -> Result<usize> {
+    let is_removed = tx
+        .prepare_cached("SELECT 1 FROM clients WHERE lane = ? AND position = ? AND removed = 1")?
+        .exists(params![lane, client])?;
+    if !is_removed {
+        return Ok(0);
+    }
+    let mut statement = tx.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM events WHERE lane = ? AND client = ? ORDER BY position LIMIT ?"
+    ))?;
+    let events: Vec<Candidate> = statement
+        .query_map(params![lane, client, RETIRE_SLICE], Candidate::read)?
+        .collect::<Result<_>>()?;
+    let (mut removed, mut seen) = (0, 0);
+    for event in &events {
+        let deliveries = of_event(tx, lane, event.position, event.fanout)?;
+        if seen > 0 && seen + deliveries.len() > DELIVERIES_MAX {
+            break;
+        }
+        seen += deliveries.len();
+        for delivery in &deliveries {
+            forget_outcomes(tx, lane, *delivery)?;
+        }
+        remove(tx, lane, event, &deliveries)?;
+        remove_key(tx, lane, event, true)?;
+        removed += 1;
+    }
+    if removed > 0 {
+        return Ok(removed);
+    }
+    purge_rest(tx, lane, client)
+}
+
+/// Few are unreported, and only events of the hub are reported at all.
+fn forget_outcomes(tx: &Transaction<'_>, lane: Lane, delivery: Position) -> Result<()> {
+    let reported = reports_cursor(tx, lane)?;
+    let waits = tx
+        .prepare_cached(
+            "SELECT 1 FROM deliveries WHERE lane = ? AND position = ? AND last_outcome > ?",
+        )?
+        .exists(params![lane, delivery, reported])?;
+    if waits {
+        tx.prepare_cached("DELETE FROM outcomes WHERE lane = ? AND delivery = ?")?
+            .execute(params![lane, delivery])?;
+    }
+    Ok(())
+}
+
+/// Keys that outlived their events, then the client itself.
+fn purge_rest(tx: &Transaction<'_>, lane: Lane, client: Position) -> Result<usize> {
+    let keys = tx
+        .prepare_cached(
+            "DELETE FROM keys WHERE (lane, client, key) IN
+                (SELECT lane, client, key FROM keys WHERE lane = ? AND client = ? LIMIT ?)",
+        )?
+        .execute(params![lane, client, DELIVERIES_MAX])?;
+    if keys > 0 {
+        return Ok(keys);
+    }
+    let endpoints = tx
+        .prepare_cached("DELETE FROM endpoints WHERE lane = ? AND client = ?")?
+        .execute(params![lane, client])?;
+    let clients = tx
+        .prepare_cached("DELETE FROM clients WHERE lane = ? AND position = ? AND removed = 1")?
+        .execute(params![lane, client])?;
+    Ok(endpoints + clients)
 }

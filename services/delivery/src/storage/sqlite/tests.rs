@@ -1,15 +1,59 @@
 use std::path::Path;
+use std::time::Duration;
 
+use base64::Engine as _;
 use rusqlite::ffi;
 use schema::delivery::Status;
 
+use super::read::{Walk, walk_deliveries, walk_events};
 use super::*;
 use crate::domain::transition::State;
-use crate::storage::conformance::{ended, histogram, page, pending, report_all, sqlite_in, start};
-use crate::storage::{LANE, NewDelivery};
+use crate::storage::conformance::{
+    accept_of, at, change, ended, endpoint_of, histogram, hub, in_memory, put, report_all, run,
+    seen, sqlite_in, started, stored,
+};
+use crate::storage::{LANE, RETIRE_SLICE};
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
+mod first_release;
+
+impl Sqlite {
+    /// The names of the tables that are not empty.
+    pub(crate) fn tables_with_rows(&self) -> Vec<String> {
+        let list = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+            let mut names = connection
+                .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
+            let names = names.query_map([], |row| row.get::<_, String>(0))?;
+            let mut found = Vec::new();
+            for name in names {
+                let name = name?;
+                let count: i64 =
+                    connection.query_row(&format!("SELECT count(*) FROM {name}"), [], |row| {
+                        row.get(0)
+                    })?;
+                found.extend((count > 0).then_some(name));
+            }
+            Ok(found)
+        };
+        match &self.mode {
+            Mode::OnDisk(on_disk) => list(&on_disk.reader.connection.lock().unwrap()),
+            Mode::InMemory(writer) => list(&writer.lock().unwrap().connection),
+        }
+        .unwrap()
+    }
+}
+
+fn no_key() -> Vault {
+    Vault::open(None).unwrap()
+}
+
+fn key(byte: u8) -> Vault {
+    let key = base64::prelude::BASE64_STANDARD.encode([byte; 32]);
+    Vault::open(Some(&key.into())).unwrap()
+}
+
+fn refused(path: &Path, vault: Vault) -> String {
+    let refused = Sqlite::open(path, histogram(), vault).err().unwrap();
+    format!("{refused:#}")
 }
 
 #[tokio::test]
@@ -18,28 +62,30 @@ async fn a_second_process_is_refused_with_the_reason_and_a_later_one_is_not() {
     let first = sqlite_in(directory.path());
     let path = directory.path().join("made/here/d.db");
 
-    let refused = Sqlite::open(&path, histogram()).err().unwrap().to_string();
+    let refused = refused(&path, no_key());
     assert!(refused.contains("in use by another process"), "{refused}");
 
     drop(first);
-    assert!(Sqlite::open(&path, histogram()).is_ok());
+    assert!(Sqlite::open(&path, histogram(), no_key()).is_ok());
 }
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_restart_and_the_epoch_grows() {
     let directory = tempfile::tempdir().unwrap();
     let store = sqlite_in(directory.path());
-    let epoch = store.take_lane(LANE, "a", at(1)).await.unwrap();
-    let new = pending("evt_1");
-    store.intake(page(epoch, vec![new.clone()])).await.unwrap();
+    let hub = hub(&store).await;
+    let endpoints = store.endpoints(LANE).await.unwrap();
+    let position = hub.insert(&store, &["evt_1"]).await[0];
+    let before = stored(&store, position).await;
     drop(store);
 
     let store = sqlite_in(directory.path());
 
     assert_eq!(store.cursor(LANE).await, Ok(Some("run:1".to_owned())));
-    let (found, _) = store.delivery(new.delivery_id).await.unwrap().unwrap();
-    assert_eq!(found.life, new.life);
-    assert_eq!(store.take_lane(LANE, "b", at(1)).await, Ok(epoch + 1));
+    assert_eq!(stored(&store, position).await, before);
+    assert_eq!(store.endpoints(LANE).await, Ok(endpoints));
+    let epoch = store.take_lane(LANE, "b", at(1)).await;
+    assert_eq!(epoch, Ok(hub.epoch + 1));
 }
 
 #[test]
@@ -52,7 +98,7 @@ fn a_store_of_other_lanes_is_refused() {
         .execute("UPDATE meta SET value = '64' WHERE name = 'lanes'", [])
         .unwrap();
 
-    let refused = Sqlite::open(&path, histogram()).err().unwrap().to_string();
+    let refused = refused(&path, no_key());
 
     assert!(refused.contains("lanes = 64"), "{refused}");
 }
@@ -73,24 +119,23 @@ fn it_is_durable_and_its_checkpoints_are_small() {
     assert!(setting("wal_autocheckpoint").contains("200"));
 }
 
-fn writer_in(directory: &Path) -> Writer {
-    let connection = prepare(&directory.join("d.db")).unwrap();
-    Writer::new(connection, histogram(), Arc::default())
+#[test]
+fn a_store_says_what_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let on_disk = sqlite_in(directory.path()).condition();
+    let in_memory = in_memory().condition();
+    assert_eq!((on_disk.backend, on_disk.durable), ("sqlite", true));
+    assert_eq!((in_memory.backend, in_memory.durable), ("memory", false));
+    assert_eq!(in_memory.wal_bytes, 0);
 }
 
-fn owned_by(writer: &mut Writer) -> Epoch {
-    let owner = "test".to_owned();
-    let write = Write::TakeLane {
-        lane: LANE,
-        owner,
-        now: at(1),
-    };
-    let answer = commit(writer, write).unwrap();
-    answer.epoch().unwrap()
+fn writer_in(directory: &Path) -> Writer {
+    let connection = open::file(&directory.join("d.db"), &no_key()).unwrap();
+    let vault = Arc::new(no_key());
+    Writer::new(connection, histogram(), vault, Arc::default(), None)
 }
 
 fn commit(writer: &mut Writer, write: Write) -> Result<Answer, Error> {
-    use runtime::group_commit::Commit as _;
     writer
         .commit(&[write])
         .and_then(|mut answers| answers.remove(0))
@@ -100,13 +145,17 @@ fn commit(writer: &mut Writer, write: Write) -> Result<Answer, Error> {
 fn a_full_disk_passes_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer = writer_in(directory.path());
-    let epoch = owned_by(&mut writer);
-    let take_in = |writer: &mut Writer, event_id: &str| {
-        let mut new: NewDelivery = pending(event_id);
-        new.event.payload = vec![b'x'; 64 * 1024].into();
-        commit(writer, Write::Intake(page(epoch, vec![new])))
-    };
-    take_in(&mut writer, "evt_1").unwrap();
+    let mut accept = accept_of("acme", None, "t", &[]);
+    accept.event.carried.payload = vec![b'x'; 64 * 1024].into();
+    commit(&mut writer, Write::Accept(Box::new(accept.clone()))).unwrap();
+    let position = writer
+        .connection
+        .query_row("SELECT position FROM clients", [], |row| row.get(0));
+    accept.seen = Some(crate::storage::Seen {
+        client: position.unwrap(),
+        version: 0,
+    });
+    accept.event.carried.event_id = EventId::mint(LANE, at(1));
 
     let limit = |writer: &Writer, pages: u32| {
         writer
@@ -115,18 +164,20 @@ fn a_full_disk_passes_and_loses_nothing() {
             .unwrap();
     };
     limit(&writer, 1);
-    let refused = take_in(&mut writer, "evt_2").err().unwrap();
+    let refused = commit(&mut writer, Write::Accept(Box::new(accept.clone())));
+    let refused = refused.err().unwrap();
     assert!(matches!(refused, Error::Passing(_)), "{refused}");
     assert!(writer.fault.lock().unwrap().is_some(), "it is said");
 
     limit(&writer, 1_000_000);
-    let answer = take_in(&mut writer, "evt_2").unwrap();
+    let answer = commit(&mut writer, Write::Accept(Box::new(accept))).unwrap();
 
-    assert!(answer.inserted().unwrap()[0].is_some());
+    let accepted = answer.accepted().unwrap();
+    assert!(matches!(accepted, Accepted::New { .. }), "{accepted:?}");
     assert_eq!(*writer.fault.lock().unwrap(), None);
     let count: i64 = writer
         .connection
-        .query_row("SELECT count(*) FROM deliveries", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM events", [], |row| row.get(0))
         .unwrap();
     assert_eq!(count, 2);
 }
@@ -143,18 +194,16 @@ fn after_a_failed_fsync_nothing_more_is_written() {
         (ffi::SQLITE_IOERR_WRITE, false),
         (ffi::SQLITE_BUSY, false),
     ] {
-        assert_eq!(writer::judge(&fault(code)).is_final(), is_final, "{code}");
+        assert_eq!(judge(&fault(code)).is_final(), is_final, "{code}");
     }
 
     let directory = tempfile::tempdir().unwrap();
     let mut writer = writer_in(directory.path());
     let broken = Error::Broken("fsync".to_owned());
     writer.broken = Some(broken.clone());
-    let owner = "test".to_owned();
-    let write = Write::TakeLane {
+    let write = Write::Reported {
         lane: LANE,
-        owner,
-        now: at(1),
+        upto: 1,
     };
     assert_eq!(commit(&mut writer, write).err(), Some(broken));
 }
@@ -169,7 +218,10 @@ fn queries_that_wait_hold_up_no_read_of_the_worker() {
         .unwrap();
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(sqlite_in(directory.path()));
-    let slow = Arc::clone(&store.queries.connection);
+    let Mode::OnDisk(on_disk) = &store.mode else {
+        panic!("it is on disk");
+    };
+    let slow = Arc::clone(&on_disk.queries.connection);
 
     let long_query = slow.lock().unwrap();
     let queries: Vec<_> = (0..8)
@@ -179,7 +231,7 @@ fn queries_that_wait_hold_up_no_read_of_the_worker() {
         })
         .collect();
     let loaded = runtime.block_on(async {
-        while store.queries.turn.available_permits() > 0 {
+        while on_disk.queries.turn.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
         let load = store.load(LANE, vec![1]);
@@ -195,57 +247,207 @@ fn queries_that_wait_hold_up_no_read_of_the_worker() {
 }
 
 #[tokio::test]
-async fn below_the_disk_reserve_results_go_and_pages_do_not() {
+async fn below_the_disk_reserve_results_go_and_events_do_not() {
     let directory = tempfile::tempdir().unwrap();
     let store = sqlite_in(directory.path());
-    let epoch = store.take_lane(LANE, "a", at(1)).await.unwrap();
-    let new = vec![pending("evt_1")];
-    let position = store.intake(page(epoch, new)).await.unwrap()[0].unwrap();
+    let hub = hub(&store).await;
+    let position = hub.insert(&store, &["evt_1"]).await[0];
     drop(store);
     let path = directory.path().join("made/here/d.db");
 
-    let full = Sqlite::open_with_reserve(&path, histogram(), u64::MAX).unwrap();
+    let full = Sqlite::open_with_reserve(&path, histogram(), no_key(), u64::MAX).unwrap();
 
     assert!(full.condition().disk_reserve_reached);
-    let refused = full.intake(page(epoch, vec![pending("evt_2")])).await;
+    let page = hub.page(vec![hub.feed_event("evt_2")]);
+    let refused = full.take_in(page).await;
     assert!(matches!(refused, Err(Error::Passing(_))), "{refused:?}");
-    assert_eq!(start(&full, epoch, position).await, Ok(()));
-    let finish = ended(State::Delivered, epoch, position, at(4));
-    assert_eq!(full.finish(finish).await, Ok(()));
+    let refused = full.accept(accept_of("acme", None, "t", &[])).await;
+    assert!(matches!(refused, Err(Error::Passing(_))), "{refused:?}");
+    let before = stored(&full, position).await;
+    change(&full, started(&before, hub.epoch)).await.unwrap();
+    let before = stored(&full, position).await;
+    let end = ended(&before, hub.epoch, State::Delivered, at(4));
+    change(&full, end).await.unwrap();
     report_all(&full).await;
     let retired = full.retire(LANE, 0, at(50)).await.unwrap();
     assert_eq!(retired.removed, 1);
 }
 
+/// Whether a file of the store holds a text.
+fn is_on_disk(directory: &Path, text: &str) -> bool {
+    let files = std::fs::read_dir(directory).unwrap();
+    files.into_iter().any(|file| {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn with_a_key_nothing_confidential_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d.db");
+    let mut new = endpoint_of("acme");
+    let headers = &mut new.confidential.headers;
+    headers.insert("x-token".to_owned(), "a-token-of-acme".to_owned());
+    let secrets = [
+        new.confidential.secret.clone(),
+        "a-token-of-acme".to_owned(),
+    ];
+    let open = |vault| Sqlite::open(&path, histogram(), vault).unwrap();
+    let found = || {
+        secrets
+            .each_ref()
+            .map(|secret| is_on_disk(directory.path(), secret))
+    };
+
+    let store = open(no_key());
+    let made = put(&store, new).await;
+    assert_eq!(found(), [true, true], "no key, no seal");
+    drop(store);
+
+    let store = open(key(1));
+    assert_eq!(found(), [false, false], "what was plain is sealed");
+    assert_eq!(store.endpoints(LANE).await, Ok(vec![made.clone()]));
+    let mut changed = made;
+    changed.settings.timeout_ms = 100;
+    let changed = put(&store, changed).await;
+    assert_eq!(found(), [false, false]);
+    drop(store);
+
+    for (vault, why) in [
+        (no_key(), "DELIVERY_SECRETS_KEY is not set"),
+        (key(2), "sealed with another key"),
+    ] {
+        let refused = refused(&path, vault);
+        assert!(refused.contains(why), "{refused}");
+        assert!(!refused.contains(&secrets[0]), "{refused}");
+    }
+    assert_eq!(open(key(1)).endpoints(LANE).await, Ok(vec![changed]));
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_remembers_what_left_and_what_is_open_stays() {
+    let store = in_memory();
+    let hub = hub(&store).await;
+    let open = hub.insert(&store, &["evt_open"]).await[0];
+    let many = 10_000 + 4 * RETIRE_SLICE;
+    for n in (0..many).step_by(RETIRE_SLICE) {
+        let events = (n..n + RETIRE_SLICE).map(|n| hub.skipped(&format!("evt_{n}")));
+        store.take_in(hub.page(events.collect())).await.unwrap();
+        report_all(&store).await;
+    }
+
+    let count = |table: &str| -> usize {
+        let Mode::InMemory(writer) = &store.mode else {
+            panic!("it is in memory");
+        };
+        let sql = format!("SELECT count(*) FROM {table}");
+        let connection = &writer.lock().unwrap().connection;
+        connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    assert!(
+        count("events") <= 10_001 + RETIRE_SLICE,
+        "{}",
+        count("events")
+    );
+    assert_eq!(count("events"), count("deliveries"));
+    assert_eq!(stored(&store, open).await.position, open);
+    let again = store.take_in(hub.page(vec![hub.feed_event("evt_0")])).await;
+    let again = again.unwrap().unwrap();
+    assert!(
+        matches!(again[..], [Accepted::Duplicate { .. }]),
+        "{again:?}"
+    );
+}
+
 #[test]
 fn a_list_walks_no_more_than_it_asks_for() {
     let directory = tempfile::tempdir().unwrap();
-    let connection = prepare(&directory.path().join("d.db")).unwrap();
-    let of_event = Some("evt_1".to_owned());
-    for (event_id, status, walk) in [
-        (None, None, "PRIMARY KEY (lane=? AND position<?)"),
-        (of_event, None, "PRIMARY KEY (lane=? AND position=?)"),
+    let connection = open::file(&directory.path().join("d.db"), &no_key()).unwrap();
+    let walk = |client, endpoint, status| Walk {
+        client,
+        endpoint,
+        status,
+        before: 9,
+    };
+    let failed = Some(Status::Failed);
+    let pending = Some(Status::Pending);
+    for (walk, by) in [
         (
-            None,
-            Some(Status::Failed),
+            walk(None, None, None),
+            "PRIMARY KEY (lane=? AND position<?)",
+        ),
+        (
+            walk(None, None, Some(Status::Delivered)),
+            "PRIMARY KEY (lane=? AND position<?)",
+        ),
+        (
+            walk(None, None, failed),
             "deliveries_by_status (lane=? AND status=? AND position<?)",
         ),
+        (
+            walk(None, None, pending),
+            "deliveries_by_status (lane=? AND status=? AND position<?)",
+        ),
+        (
+            walk(Some(1), None, None),
+            "deliveries_by_client (lane=? AND client=? AND position<?)",
+        ),
+        (
+            walk(Some(1), None, pending),
+            "deliveries_by_client (lane=? AND client=? AND position<?)",
+        ),
+        (
+            walk(Some(1), None, failed),
+            "deliveries_by_client_status (lane=? AND client=? AND status=? AND position<?)",
+        ),
+        (
+            walk(Some(1), Some(2), None),
+            "deliveries_by_endpoint (lane=? AND endpoint=? AND position<?)",
+        ),
+        (
+            walk(Some(1), Some(2), failed),
+            "deliveries_by_endpoint_status (lane=? AND endpoint=? AND status=? AND position<?)",
+        ),
     ] {
-        let filter = Filter {
-            event_id,
-            status,
-            ..Filter::default()
-        };
-        let (sql, values) = read::list(LANE, &filter);
-        let mut plan = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-            .unwrap();
-        let steps: Vec<String> = plan
-            .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert!(steps[0].ends_with(walk), "{filter:?}: {steps:?}");
-        assert!(!steps.iter().any(|step| step.contains("TEMP")), "{steps:?}");
+        let (sql, values) = walk_deliveries(LANE, &walk);
+        is_walked(&connection, &sql, values, by);
     }
+    for (walk, by) in [
+        (walk(None, None, None), "(lane=? AND position<?)"),
+        (
+            walk(Some(1), None, failed),
+            "events_by_client (lane=? AND client=? AND position<?)",
+        ),
+    ] {
+        let (sql, values) = walk_events(LANE, &walk);
+        is_walked(&connection, &sql, values, by);
+    }
+}
+
+/// Its first step is this one, and no step sorts.
+fn is_walked(connection: &Connection, sql: &str, values: Vec<rusqlite::types::Value>, by: &str) {
+    let mut plan = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
+    let steps: Vec<String> = plan
+        .query_map(rusqlite::params_from_iter(values), |row| row.get(3))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(steps[0].ends_with(by), "{by}: {steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("TEMP")), "{steps:?}");
+}
+
+#[tokio::test]
+async fn a_client_pays_for_its_own_events_only() {
+    let payer = |client_id: &str| {
+        let accept = accept_of(client_id, None, "t", &[]);
+        Writer::payer(&Write::Accept(Box::new(accept)))
+    };
+    assert_eq!(payer("acme"), payer("acme"));
+    assert_ne!(payer("acme"), payer("globex"));
+    assert_ne!(payer("acme"), 0);
 }

@@ -1,18 +1,24 @@
 //! The one writer: what is queued is one transaction.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use prometheus::Histogram;
 use runtime::group_commit::Commit;
-use rusqlite::{
-    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, ffi, params,
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
+
+use super::memory::Bound;
+use super::{accept, changes, clients, endpoints, feed, jobs, lanes, outcomes, retention};
+use crate::domain::ids::{JobId, Lane, Position};
+use crate::error::Error;
+use crate::storage::{
+    Accept, Accepted, Change, Epoch, Intake, Job, JobSlice, Put, PutEndpoint, RETIRE_SLICE,
+    Retired, SLICE, Sliced, TakenIn, Vault,
 };
 
-use super::{attempts, intake, outcomes, retention};
-use crate::domain::delivery::{Lane, Position};
-use crate::error::Error;
-use crate::storage::{Epoch, Finish, Intake, RETIRE_SLICE, Retired, SLICE, Start, next_epoch};
+/// Statements that stay prepared: every one of a write.
+const STATEMENTS: usize = 128;
 
 pub(super) enum Write {
     TakeLane {
@@ -20,9 +26,18 @@ pub(super) enum Write {
         owner: String,
         now: Timestamp,
     },
-    Intake(Intake),
-    Start(Start),
-    Finish(Box<Finish>),
+    PutEndpoint(Box<PutEndpoint>),
+    RemoveEndpoint {
+        lane: Lane,
+        job: Box<Job>,
+    },
+    RemoveClient {
+        lane: Lane,
+        job: Box<Job>,
+    },
+    Accept(Box<Accept>),
+    TakeIn(Intake),
+    Change(Vec<Change>),
     Reported {
         lane: Lane,
         upto: Position,
@@ -32,63 +47,94 @@ pub(super) enum Write {
         after: Position,
         before: Timestamp,
     },
+    AddJob {
+        lane: Lane,
+        job: Box<Job>,
+    },
+    CancelJob {
+        id: JobId,
+        now: Timestamp,
+    },
+    Slice(Box<JobSlice>),
+    Purge {
+        lane: Lane,
+        client: Position,
+    },
 }
 
-pub(super) enum Answer {
-    Done,
-    Epoch(Epoch),
-    Inserted(Vec<Option<Position>>),
-    Retired(Retired),
+impl Write {
+    /// Events that it may insert.
+    pub(super) fn events(&self) -> usize {
+        match self {
+            Self::Accept(_) => 1,
+            Self::TakeIn(intake) => intake.events.len(),
+            Self::Change(changes) => changes.iter().map(|change| change.raise.len()).sum(),
+            Self::Slice(slice) => slice.changes.iter().map(|change| change.raise.len()).sum(),
+            _ => 0,
+        }
+    }
 }
 
-impl Answer {
-    pub(super) fn epoch(self) -> Result<Epoch, Error> {
-        match self {
-            Self::Epoch(epoch) => Ok(epoch),
-            _ => Err(Self::mismatch()),
+/// Declares what a write is answered with, each with the way to it.
+macro_rules! answers {
+    ($($variant:ident($is:ty) = $name:ident),+ $(,)?) => {
+        pub(super) enum Answer {
+            Done,
+            $($variant($is)),+
         }
-    }
 
-    pub(super) fn inserted(self) -> Result<Vec<Option<Position>>, Error> {
-        match self {
-            Self::Inserted(positions) => Ok(positions),
-            _ => Err(Self::mismatch()),
+        impl Answer {
+            $(pub(super) fn $name(self) -> Result<$is, Error> {
+                match self {
+                    Self::$variant(is) => Ok(is),
+                    _ => Err(Error::Broken("a write was answered as another one".to_owned())),
+                }
+            })+
         }
-    }
+    };
+}
 
-    pub(super) fn retired(self) -> Result<Retired, Error> {
-        match self {
-            Self::Retired(retired) => Ok(retired),
-            _ => Err(Self::mismatch()),
-        }
-    }
-
-    fn mismatch() -> Error {
-        Error::Broken("a write was answered as another one".to_owned())
-    }
+answers! {
+    Epoch(Epoch) = epoch,
+    Put(Put) = put,
+    Version(Option<Position>) = version,
+    Known(bool) = known,
+    Accepted(Accepted) = accepted,
+    TakenIn(TakenIn) = taken_in,
+    Changed(Vec<Result<(), Error>>) = changed,
+    Retired(Retired) = retired,
+    Job(Option<Box<Job>>) = job,
+    Sliced(Sliced) = sliced,
+    Purged(usize) = purged,
 }
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
     commit_seconds: Histogram,
+    vault: Arc<Vault>,
     pub(super) fault: Arc<Mutex<Option<String>>>,
     /// Set by a fault after which nothing on disk is certain: no further write is tried (R6).
     pub(super) broken: Option<Error>,
+    /// Of a store in memory.
+    bound: Option<Bound>,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
         commit_seconds: Histogram,
+        vault: Arc<Vault>,
         fault: Arc<Mutex<Option<String>>>,
+        bound: Option<Bound>,
     ) -> Self {
-        // Every statement of a write stays prepared.
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Self {
             connection,
             commit_seconds,
+            vault,
             fault,
             broken: None,
+            bound,
         }
     }
 
@@ -98,7 +144,10 @@ impl Writer {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(writes.len());
         for write in writes {
-            answers.push(apply(&transaction, write)?);
+            answers.push(apply(&transaction, &self.vault, write)?);
+        }
+        if let Some(bound) = &mut self.bound {
+            bound.keep(&transaction, writes)?;
         }
         transaction.commit()?;
         Ok(answers)
@@ -140,14 +189,42 @@ impl Commit for Writer {
 
     fn weight(write: &Write) -> usize {
         match write {
-            Write::TakeLane { .. } => 1,
-            Write::Intake(intake) => 1 + 4 * intake.deliveries.len(),
-            Write::Start(_) => 2,
-            Write::Finish(_) => 3,
+            Write::TakeLane { .. } | Write::CancelJob { .. } | Write::AddJob { .. } => 1,
+            Write::PutEndpoint(_) | Write::RemoveEndpoint { .. } | Write::RemoveClient { .. } => 3,
+            Write::Accept(accept) => rows_of(accept),
+            Write::TakeIn(intake) => {
+                let events = intake.events.iter().map(|event| rows_of(&event.accept));
+                1 + events.sum::<usize>()
+            }
+            Write::Change(changes) => changes.iter().map(rows_of_change).sum(),
             Write::Reported { .. } => SLICE,
-            Write::Retire { .. } => 4 * RETIRE_SLICE,
+            Write::Retire { .. } | Write::Purge { .. } => 4 * RETIRE_SLICE,
+            Write::Slice(slice) => {
+                let changes = slice.changes.iter().map(rows_of_change);
+                1 + changes.sum::<usize>() + 2 * slice.late.len()
+            }
         }
     }
+
+    fn payer(write: &Write) -> u64 {
+        let Write::Accept(accept) = write else {
+            return 0;
+        };
+        let mut hasher = DefaultHasher::new();
+        accept.client_id.hash(&mut hasher);
+        // 0 is nobody.
+        hasher.finish().max(1)
+    }
+}
+
+fn rows_of(accept: &Accept) -> usize {
+    2 + accept.deliveries.len()
+}
+
+fn rows_of_change(change: &Change) -> usize {
+    let outcome = usize::from(change.report.is_some());
+    let raised = change.raise.iter().map(rows_of);
+    1 + usize::from(change.ended.is_some()) + outcome + raised.sum::<usize>()
 }
 
 /// Which faults pass. After a failed fsync the pages may be gone although a repeated fsync says otherwise (R6).
@@ -166,79 +243,38 @@ pub(super) fn judge(fault: &rusqlite::Error) -> Error {
     }
 }
 
-fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<Result<Answer, Error>> {
-    match write {
-        Write::TakeLane { lane, owner, now } => {
-            take_lane(transaction, *lane, owner, *now).map(|epoch| Ok(Answer::Epoch(epoch)))
+fn apply(
+    tx: &Transaction<'_>,
+    vault: &Vault,
+    write: &Write,
+) -> rusqlite::Result<Result<Answer, Error>> {
+    let answer = match write {
+        Write::Accept(accept) => return accept::accept(tx, accept),
+        Write::TakeIn(intake) => return feed::take_in(tx, intake),
+        Write::TakeLane { lane, owner, now } => Answer::Epoch(lanes::take(tx, *lane, owner, *now)?),
+        Write::PutEndpoint(put) => Answer::Put(endpoints::put(tx, vault, put)?),
+        Write::RemoveEndpoint { lane, job } => Answer::Version(endpoints::remove(tx, *lane, job)?),
+        Write::RemoveClient { lane, job } => Answer::Known(clients::remove(tx, *lane, job)?),
+        Write::Change(all) => {
+            let changed = all.iter().map(|change| changes::change(tx, change));
+            Answer::Changed(changed.collect::<rusqlite::Result<_>>()?)
         }
-        Write::Intake(intake) => intake::take_in(transaction, intake),
-        Write::Start(start) => attempts::count(transaction, start),
-        Write::Finish(finish) => attempts::record(transaction, finish),
         Write::Reported { lane, upto } => {
-            outcomes::reported(transaction, *lane, *upto).map(|()| Ok(Answer::Done))
+            outcomes::reported(tx, *lane, *upto)?;
+            Answer::Done
         }
         Write::Retire {
             lane,
             after,
             before,
-        } => retention::retire(transaction, *lane, *after, *before)
-            .map(|retired| Ok(Answer::Retired(retired))),
-    }
-}
-
-fn take_lane(
-    transaction: &Transaction<'_>,
-    lane: Lane,
-    owner: &str,
-    now: Timestamp,
-) -> rusqlite::Result<Epoch> {
-    let epoch = next_epoch(epoch_of(transaction, lane)?, now);
-    transaction.execute(
-        "INSERT INTO lanes (lane, owner, epoch, head) VALUES (?, ?, ?, 0)
-         ON CONFLICT (lane) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch",
-        params![lane, owner, epoch],
-    )?;
-    Ok(epoch)
-}
-
-fn epoch_of(transaction: &Transaction<'_>, lane: Lane) -> rusqlite::Result<Epoch> {
-    let epoch = transaction
-        .prepare_cached("SELECT epoch FROM lanes WHERE lane = ?")?
-        .query_row([lane], |row| row.get(0))
-        .optional()?;
-    Ok(epoch.unwrap_or(0))
-}
-
-pub(super) fn fence(
-    transaction: &Transaction<'_>,
-    lane: Lane,
-    ours: Epoch,
-) -> rusqlite::Result<Result<(), Error>> {
-    let holder = epoch_of(transaction, lane)?;
-    Ok(if holder == ours {
-        Ok(())
-    } else {
-        Err(Error::Fenced { ours, holder })
-    })
-}
-
-pub(super) fn advance(transaction: &Transaction<'_>, lane: Lane) -> rusqlite::Result<Position> {
-    transaction
-        .prepare_cached("UPDATE lanes SET head = head + 1 WHERE lane = ? RETURNING head")?
-        .query_row([lane], |row| row.get(0))
-}
-
-pub(super) fn set_cursor(
-    transaction: &Transaction<'_>,
-    lane: Lane,
-    name: &str,
-    token: &str,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO cursors (lane, name, token) VALUES (?, ?, ?)
-             ON CONFLICT (lane, name) DO UPDATE SET token = excluded.token",
-        )?
-        .execute(params![lane, name, token])?;
-    Ok(())
+        } => Answer::Retired(retention::retire(tx, *lane, *after, *before)?),
+        Write::AddJob { lane, job } => {
+            jobs::insert(tx, *lane, job)?;
+            Answer::Done
+        }
+        Write::CancelJob { id, now } => Answer::Job(jobs::cancel(tx, *id, *now)?.map(Box::new)),
+        Write::Slice(slice) => Answer::Sliced(jobs::slice(tx, slice)?),
+        Write::Purge { lane, client } => Answer::Purged(retention::purge(tx, *lane, *client)?),
+    };
+    Ok(Ok(answer))
 }

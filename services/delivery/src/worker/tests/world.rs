@@ -1,12 +1,12 @@
 //! The worker's neighbours, in process: no socket, so that time can be paused.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -27,12 +27,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use super::super::send::Senders;
 use super::super::vitals::Vitals;
-use super::super::{Outside, Worker};
-use crate::domain::endpoint::Endpoint;
-use crate::domain::schedule::Policy;
+use super::super::{Bounds, Chance, Outside, Worker};
+use crate::app;
+use crate::config::Config;
+use crate::domain::asked::Defaults;
 use crate::error::Error;
-use crate::storage::{Memory, Storage};
+use crate::storage::Storage;
 use clients::event_store::EventStore;
 use tokio_util::sync::CancellationToken;
 
@@ -49,10 +51,13 @@ pub(super) enum Reply {
     Panic,
 }
 
-/// One request that arrived at the destination.
+/// One request that arrived at a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Received {
+    pub(super) host: String,
     pub(super) at: Timestamp,
+    /// Of the hub, as the body has it.
+    pub(super) event_id: String,
     pub(super) webhook_id: String,
     pub(super) attempt: u32,
     pub(super) correlation_id: String,
@@ -60,26 +65,44 @@ pub(super) struct Received {
     pub(super) body: Bytes,
 }
 
+/// The host of the built-in endpoint.
+const PAGERDUTY: &str = "pagerduty";
+
 /// Everything around the worker; it outlives the worker's deaths.
 pub(super) struct World {
     pub(super) clock: Clock,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) schedule: Vec<u64>,
+    pub(super) bounds: Bounds,
     state: Arc<Neighbours>,
 }
 
 struct Neighbours {
     clock: Clock,
-    replies: Mutex<VecDeque<Reply>>,
-    /// What the destination does when nothing else was said.
-    default: Mutex<Reply>,
+    /// By host.
+    scripts: Mutex<HashMap<String, Script>>,
     received: Mutex<Vec<Received>>,
     feed: Mutex<Feed>,
     published: Notify,
     outcomes: Mutex<Vec<Outcome>>,
     deaf_to_reports: Mutex<u32>,
     refused_event: Mutex<Option<String>>,
+}
+
+/// What a destination does: each of these once, then the last for ever.
+pub(super) struct Script {
+    pub(super) next: VecDeque<Reply>,
+    pub(super) always: Reply,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            next: VecDeque::new(),
+            always: Reply::Status(202),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -118,8 +141,7 @@ impl World {
         let clock = Clock::starting_at("2024-01-15T10:00:00Z".parse().unwrap());
         let state = Neighbours {
             clock: clock.clone(),
-            replies: Mutex::default(),
-            default: Mutex::new(Reply::Status(202)),
+            scripts: Mutex::default(),
             received: Mutex::default(),
             feed: Mutex::default(),
             published: Notify::new(),
@@ -127,11 +149,17 @@ impl World {
             deaf_to_reports: Mutex::default(),
             refused_event: Mutex::default(),
         };
+        let vitals = Arc::new(Vitals::new(&Metrics::new()));
+        let config = Config {
+            delivery_database_url: "memory:".to_owned(),
+            ..Config::default()
+        };
         Self {
             clock,
-            storage: Arc::new(Memory::default()),
-            vitals: Arc::new(Vitals::new(&Metrics::new())),
+            storage: app::open(&config, &vitals).unwrap(),
+            vitals,
             schedule: vec![0, 5, 300],
+            bounds: config.bounds(),
             state: Arc::new(state),
         }
     }
@@ -139,21 +167,31 @@ impl World {
     pub(super) async fn start(&self) -> Running {
         let http = self.network();
         let store = Upstream::new("event-store", &List::of(&["http://event-store"]));
-        let endpoint = Endpoint::pagerduty(
-            "http://pagerduty/page".parse().unwrap(),
-            Duration::from_secs(15),
-            Policy::of_seconds(&self.schedule).unwrap(),
-        );
+        let config = Config {
+            pagerduty_url: "http://pagerduty/page".to_owned(),
+            delivery_schedule_s: List(self.schedule.iter().map(u64::to_string).collect()),
+            ..Config::default()
+        };
         let outside = Outside {
             storage: Arc::clone(&self.storage),
             event_store: EventStore::over(http.clone(), Arc::new(store)),
-            http,
+            senders: Senders {
+                operators: http.clone(),
+                public: http.clone(),
+                in_nets: http,
+            },
             clock: self.clock.clone(),
-            endpoints: vec![endpoint],
+            chance: Chance::seeded(1),
+            defaults: Defaults {
+                policy: config.policy().unwrap(),
+                nets: config.nets().unwrap(),
+            },
+            bounds: self.bounds,
             retention: jiff::SignedDuration::from_hours(24 * 30),
             vitals: Arc::clone(&self.vitals),
         };
-        let worker = Worker::start(outside).await.unwrap();
+        let built_in = app::built_in(&config, self.clock.now()).unwrap();
+        let worker = Worker::start(outside, built_in).await.unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(Arc::clone(&worker).run(shutdown.clone()));
         Running {
@@ -168,13 +206,13 @@ impl World {
             .route(names::FEED, get(feed))
             .route(names::INTERNAL_OUTCOMES, post(outcomes))
             .with_state(Arc::clone(&self.state));
-        let pagerduty = Router::new()
-            .route("/page", post(page))
+        let destinations = Router::new()
+            .route("/{*path}", post(arrive))
             .with_state(Arc::clone(&self.state));
         let never_used = http_client::single_try(Duration::from_secs(1));
         let in_process = InProcess {
             event_store,
-            pagerduty,
+            destinations,
         };
         ClientBuilder::from_client(never_used)
             .with(in_process)
@@ -210,12 +248,34 @@ impl World {
         self.state.feed.lock().unwrap().away = away;
     }
 
+    /// What PagerDuty does next.
     pub(super) fn then(&self, replies: &[Reply]) {
-        self.state.replies.lock().unwrap().extend(replies);
+        self.script(PAGERDUTY, |script| script.next.extend(replies));
     }
 
+    /// What PagerDuty does when nothing else was said.
     pub(super) fn always(&self, reply: Reply) {
-        *self.state.default.lock().unwrap() = reply;
+        self.at(PAGERDUTY, reply);
+    }
+
+    /// What a host does from now on.
+    pub(super) fn at(&self, host: &str, reply: Reply) {
+        self.script(host, |script| {
+            script.next.clear();
+            script.always = reply;
+        });
+    }
+
+    pub(super) fn script(&self, host: &str, change: impl FnOnce(&mut Script)) {
+        let mut scripts = self.state.scripts.lock().unwrap();
+        change(scripts.entry(host.to_owned()).or_default());
+    }
+
+    /// What arrived at a host.
+    pub(super) fn received_at(&self, host: &str) -> Vec<Received> {
+        let mut received = self.received();
+        received.retain(|received| received.host == host);
+        received
     }
 
     /// The next so many reports are refused with 503.
@@ -238,10 +298,12 @@ impl World {
 
     /// Waits until it holds, for two virtual days at most.
     pub(super) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = tokio::time::Instant::now() + Duration::from_secs(2 * 24 * 3600);
+        let mut wait = Duration::from_millis(10);
         while !holds(self) {
-            assert!(tokio::time::Instant::now() < end, "never: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(wait < Duration::from_secs(2 * 24 * 3600), "never: {what}");
+            tokio::time::sleep(wait).await;
+            // A look costs more than virtual time does.
+            wait = wait.mul_f64(1.02);
         }
     }
 
@@ -266,7 +328,7 @@ pub(super) fn payload(event_id: &str) -> String {
 /// Answers by router instead of by socket; the clients' own layers stay in the path.
 struct InProcess {
     event_store: Router,
-    pagerduty: Router,
+    destinations: Router,
 }
 
 #[async_trait::async_trait]
@@ -279,15 +341,22 @@ impl Middleware for InProcess {
     ) -> reqwest_middleware::Result<reqwest::Response> {
         let router = match request.url().host_str() {
             Some("event-store") => self.event_store.clone(),
-            _ => self.pagerduty.clone(),
+            _ => self.destinations.clone(),
         };
+        let host = request.url().host_str().unwrap_or_default().to_owned();
         let request: http::Request<reqwest::Body> = request.try_into()?;
-        let response = router.oneshot(request.map(Body::new)).await.unwrap();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Host(host));
+        let response = router.oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Ok(http::Response::from_parts(head, body).into())
     }
 }
+
+/// Where a request was sent to.
+#[derive(Clone)]
+struct Host(String);
 
 #[derive(Deserialize)]
 struct Asked {
@@ -383,19 +452,30 @@ async fn outcomes(
     axum::Json(serde_json::json!({})).into_response()
 }
 
-async fn page(State(state): State<Arc<Neighbours>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn arrive(
+    State(state): State<Arc<Neighbours>>,
+    Extension(Host(host)): Extension<Host>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let received = Received {
         at: state.clock.now(),
+        event_id: told["event_id"].as_str().unwrap_or_default().to_owned(),
         webhook_id: header(names::WEBHOOK_ID),
         attempt: header(names::WEBHOOK_ATTEMPT).parse().unwrap(),
         correlation_id: header(names::CORRELATION_ID),
         content_type: header("content-type"),
+        host: host.clone(),
         body,
     };
     state.received.lock().unwrap().push(received);
-    let next = state.replies.lock().unwrap().pop_front();
-    let reply = next.unwrap_or(*state.default.lock().unwrap());
+    let reply = {
+        let mut scripts = state.scripts.lock().unwrap();
+        let script = scripts.entry(host).or_default();
+        script.next.pop_front().unwrap_or(script.always)
+    };
     match reply {
         Reply::Status(status) => answer(status),
         Reply::RetryAfter(status, after) => {

@@ -50,8 +50,8 @@ pub(super) struct DeliveryFilter {
     endpoint: Option<String>,
     idempotency_key: Option<String>,
     status: Option<Status>,
-    /// The status of the last attempt's answer.
-    code: Option<u16>,
+    /// The status of the last attempt's answer, or the word of its error where there was none: `503`, `timeout`.
+    code: Option<String>,
     /// Accepted then or later.
     #[param(format = DateTime)]
     since: Option<String>,
@@ -92,7 +92,7 @@ pub(super) fn register_endpoint() {}
 
 #[utoipa::path(
     get, path = "/webhooks/clients/{client_id}/endpoints", tag = "endpoints", summary = "List a client's endpoints",
-    params(("client_id" = String, Path), Paging),
+    params(("client_id" = String, Path)),
     responses(
         (status = 200, description = "A page of endpoints", body = EndpointsPage),
         BadQuery, NotFound,
@@ -256,7 +256,7 @@ pub(super) fn retry_delivery() {}
     description = "It ends as exhausted, `canceled`. No body is needed.",
     params(("delivery_id" = String, Path)),
     responses(
-        (status = 200, description = "The delivery as it is now", body = DeliveryView),
+        (status = 202, description = "The delivery as it is now", body = DeliveryView),
         NotFound, Conflict, Unavailable,
     )
 )]

@@ -1,0 +1,260 @@
+//! What an endpoint is asked to be, or to become.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use jiff::{SignedDuration, Timestamp};
+use schema::webhooks::{
+    DisabledReason, EndpointChange, NewEndpoint, OnExhausted, Ordering, RetryPolicy, RotateSecret,
+};
+use signature::standard::Key;
+
+use super::Fault;
+use crate::domain::egress::{self, Nets};
+use crate::domain::endpoint::{
+    Confidential, Disabled, Endpoint, MAX_IN_FLIGHT, Pattern, Previous, Settings, TIMEOUT_MS,
+};
+use crate::domain::headers;
+use crate::domain::schedule::Policy;
+
+const DESCRIPTION_MAX: usize = 500;
+const PATTERNS_MAX: usize = 100;
+const TIMEOUTS_MS: RangeInclusive<u64> = 100..=30_000;
+const IN_FLIGHT: RangeInclusive<u32> = 1..=256;
+const RATES_PER_S: RangeInclusive<u32> = 1..=10_000;
+/// How long the secret before signs too, in seconds, unless said.
+const OVERLAP_S: u64 = 24 * 3_600;
+const OVERLAP_MAX_S: u64 = 7 * 24 * 3_600;
+
+/// What the operator decides for all endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// The networks that are open beside the internet.
+    pub nets: Nets,
+    /// Of an endpoint that asks for none.
+    pub policy: Policy,
+}
+
+/// An endpoint as it can be made.
+#[derive(Debug)]
+pub struct Asked {
+    pub settings: Settings,
+    pub confidential: Confidential,
+    pub disabled: bool,
+}
+
+/// Checks a new endpoint. `minted` becomes its secret where none is given.
+pub fn endpoint(told: NewEndpoint, defaults: &Defaults, minted: [u8; 32]) -> Result<Asked, Fault> {
+    egress::parse(&told.url, &defaults.nets)?;
+    Ok(Asked {
+        settings: Settings {
+            url: told.url,
+            event_types: told.event_types.as_deref().map(patterns).transpose()?,
+            description: told.description.map(description).transpose()?,
+            retry: told.retry.map(|asked| retry(asked, defaults)).transpose()?,
+            timeout_ms: timeout_ms(told.timeout_ms)?,
+            max_in_flight: max_in_flight(told.max_in_flight)?,
+            rate_limit_per_s: told.rate_limit_per_s.map(rate).transpose()?,
+            ordering: told.ordering.unwrap_or(Ordering::None),
+            on_exhausted: told.on_exhausted.unwrap_or(OnExhausted::Block),
+        },
+        confidential: Confidential {
+            secret: secret(told.secret.as_deref(), minted)?,
+            previous: None,
+            headers: sendable(told.headers.unwrap_or_default())?,
+        },
+        disabled: told.disabled.unwrap_or(false),
+    })
+}
+
+/// An endpoint with a change made to it: all of it, or none.
+pub fn changed(
+    endpoint: &Endpoint,
+    told: &EndpointChange,
+    defaults: &Defaults,
+    now: Timestamp,
+) -> Result<Endpoint, Fault> {
+    if endpoint.endpoint_id.is_built_in() {
+        refuse_built_in(told)?;
+    }
+    let mut changed = Endpoint {
+        updated_at: now,
+        ..endpoint.clone()
+    };
+    let settings = &mut changed.settings;
+    if let Some(ordering) = told.ordering
+        && ordering.unwrap_or(Ordering::None) != settings.ordering
+    {
+        return Err(Fault::Setting(
+            "ordering is chosen at registration: register another endpoint".to_owned(),
+        ));
+    }
+    if let Some(url) = &told.url {
+        egress::parse(url, &defaults.nets)?;
+        settings.url.clone_from(url);
+    }
+    if let Some(types) = &told.event_types {
+        settings.event_types = types.as_deref().map(patterns).transpose()?;
+    }
+    if let Some(text) = &told.description {
+        settings.description = text.clone().map(description).transpose()?;
+    }
+    if let Some(asked) = &told.retry {
+        let asked = asked.clone().map(|asked| retry(asked, defaults));
+        settings.retry = asked.transpose()?;
+    }
+    if let Some(asked) = told.timeout_ms {
+        settings.timeout_ms = timeout_ms(asked)?;
+    }
+    if let Some(asked) = told.max_in_flight {
+        settings.max_in_flight = max_in_flight(asked)?;
+    }
+    if let Some(asked) = told.rate_limit_per_s {
+        settings.rate_limit_per_s = asked.map(rate).transpose()?;
+    }
+    if let Some(asked) = told.on_exhausted {
+        settings.on_exhausted = asked.unwrap_or(OnExhausted::Block);
+    }
+    if let Some(headers) = &told.headers {
+        changed.confidential.headers = sendable(headers.clone().unwrap_or_default())?;
+    }
+    if let Some(disabled) = told.disabled {
+        changed = switched(&changed, disabled, now);
+    }
+    Ok(changed)
+}
+
+/// An endpoint that is disabled by hand, or enabled. One that is disabled stays so for the reason that it has.
+pub fn switched(endpoint: &Endpoint, disabled: bool, now: Timestamp) -> Endpoint {
+    let by_hand = Disabled {
+        reason: DisabledReason::Manual,
+        at: now,
+    };
+    Endpoint {
+        disabled: disabled.then(|| endpoint.disabled.unwrap_or(by_hand)),
+        updated_at: now,
+        ..endpoint.clone()
+    }
+}
+
+/// An endpoint with another secret; the one before signs too for a while. `minted` is the new one where none is given.
+pub fn rotated(
+    endpoint: &Endpoint,
+    told: &RotateSecret,
+    minted: [u8; 32],
+    now: Timestamp,
+) -> Result<Endpoint, Fault> {
+    let overlap_s = told.overlap_s.unwrap_or(OVERLAP_S);
+    let overlap_s = within("overlap_s", overlap_s, 0..=OVERLAP_MAX_S)?;
+    let overlap = SignedDuration::from_secs(i64::try_from(overlap_s).unwrap_or(i64::MAX));
+    let mut rotated = Endpoint {
+        updated_at: now,
+        ..endpoint.clone()
+    };
+    let secret = secret(told.secret.as_deref(), minted)?;
+    // Asked a second time, it must not put the new one in the place of the one before.
+    if secret != endpoint.confidential.secret {
+        let before = std::mem::replace(&mut rotated.confidential.secret, secret);
+        rotated.confidential.previous = (overlap_s > 0).then(|| Previous {
+            secret: before,
+            until: now.saturating_add(overlap).unwrap_or(Timestamp::MAX),
+        });
+    }
+    Ok(rotated)
+}
+
+/// When attempts are made for an endpoint.
+pub fn policy_of(settings: &Settings, defaults: &Defaults) -> Policy {
+    let asked = settings.retry.as_ref();
+    asked
+        .and_then(|asked| Policy::asked(asked, &defaults.policy).ok())
+        .unwrap_or_else(|| defaults.policy.clone())
+}
+
+fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
+    for (name, told) in [
+        ("url", told.url.is_some()),
+        ("timeout_ms", told.timeout_ms.is_some()),
+        ("retry", told.retry.is_some()),
+    ] {
+        if told {
+            return Err(Fault::BuiltIn(name));
+        }
+    }
+    Ok(())
+}
+
+fn patterns(told: &[String]) -> Result<Vec<Pattern>, Fault> {
+    if told.is_empty() {
+        return Err(Fault::Payload(
+            "event_types names at least one; leave it out for all".to_owned(),
+        ));
+    }
+    if told.len() > PATTERNS_MAX {
+        return Err(Fault::Setting(format!(
+            "event_types names at most {PATTERNS_MAX}"
+        )));
+    }
+    let parsed = told.iter().map(|text| Pattern::parse(text));
+    parsed.collect::<Option<_>>().ok_or_else(|| {
+        Fault::Setting(
+            "event_types are such as order.created, or order.* for all below it".to_owned(),
+        )
+    })
+}
+
+fn description(text: String) -> Result<String, Fault> {
+    if text.chars().count() > DESCRIPTION_MAX {
+        return Err(Fault::Setting(format!(
+            "description has at most {DESCRIPTION_MAX} characters"
+        )));
+    }
+    Ok(text)
+}
+
+fn retry(asked: RetryPolicy, defaults: &Defaults) -> Result<RetryPolicy, Fault> {
+    Policy::asked(&asked, &defaults.policy)
+        .map(|_| asked)
+        .map_err(|why| Fault::Setting(why.to_owned()))
+}
+
+fn timeout_ms(asked: Option<u64>) -> Result<u64, Fault> {
+    within("timeout_ms", asked.unwrap_or(TIMEOUT_MS), TIMEOUTS_MS)
+}
+
+fn max_in_flight(asked: Option<u32>) -> Result<u32, Fault> {
+    within("max_in_flight", asked.unwrap_or(MAX_IN_FLIGHT), IN_FLIGHT)
+}
+
+fn rate(asked: u32) -> Result<u32, Fault> {
+    within("rate_limit_per_s", asked, RATES_PER_S)
+}
+
+fn within<T: PartialOrd + Display>(
+    name: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<T, Fault> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = range.into_inner();
+    Err(Fault::Setting(format!("{name} is {least} to {most}")))
+}
+
+fn secret(told: Option<&str>, minted: [u8; 32]) -> Result<String, Fault> {
+    let key = match told {
+        Some(told) => Key::parse(told)?,
+        None => Key::from_bytes(minted.to_vec())?,
+    };
+    Ok(key.to_secret())
+}
+
+fn sendable(told: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
+    headers::parse(&told)?;
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests;

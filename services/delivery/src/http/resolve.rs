@@ -1,0 +1,60 @@
+//! Where a URL's name leads when it is registered.
+
+use std::time::Duration;
+
+use runtime::problem::{Code, Problem};
+use tokio::net::lookup_host;
+use url::Host;
+
+use super::refuse;
+use crate::domain::asked::Fault;
+use crate::domain::egress::{self, Nets};
+
+/// A name that takes longer is taken as one that is not known yet.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Refuses a URL whose name leads to any address that nothing is sent to. A kindness to whoever mistyped it: a name can
+/// lead elsewhere later, so that its addresses are checked again at each connect. One that leads nowhere yet is taken.
+pub(super) async fn check(url: &str, nets: &Nets) -> Result<(), Problem> {
+    let parsed = egress::parse(url, nets).map_err(|fault| refuse::asked(Fault::Url(fault)))?;
+    let (Some(Host::Domain(name)), Some(port)) = (
+        parsed.as_url().host(),
+        parsed.as_url().port_or_known_default(),
+    ) else {
+        return Ok(());
+    };
+    let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((name, port)));
+    let Ok(Ok(mut addresses)) = lookup.await else {
+        return Ok(());
+    };
+    if addresses.all(|address| egress::permits(parsed.need(), address.ip(), nets)) {
+        return Ok(());
+    }
+    Err(Code::EndpointUrlForbidden
+        .because("url: its name leads to an address that is not on the internet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(texts: &[&str]) -> Nets {
+        let texts: Vec<_> = texts.iter().map(ToString::to_string).collect();
+        Nets::parse(&texts).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_refused_for_where_it_leads() {
+        let (here, elsewhere) = (nets(&["127.0.0.0/8", "::1"]), nets(&["10.0.0.0/8"]));
+        assert!(check("https://localhost/hook", &here).await.is_ok());
+        let refused = check("https://localhost/hook", &elsewhere).await;
+        assert_eq!(refused.unwrap_err().code, Code::EndpointUrlForbidden);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_looked_up() {
+        assert!(check("https://1.1.1.1/", &Nets::default()).await.is_ok());
+        let refused = check("https://127.0.0.1/", &Nets::default()).await;
+        assert_eq!(refused.unwrap_err().code, Code::EndpointUrlForbidden);
+    }
+}

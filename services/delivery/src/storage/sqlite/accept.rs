@@ -1,0 +1,197 @@
+//! An event and its first deliveries, as rows.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Result, Transaction, params};
+
+use super::deliveries::{self, Of};
+use super::lanes::{advance, fence};
+use super::rows::micros;
+use super::writer::Answer;
+use super::{clients, endpoints};
+use crate::domain::ids::{Lane, Position};
+use crate::error::Error;
+use crate::storage::{Accept, Accepted, IdempotencyKey, NewDelivery, Seen};
+
+/// Takes an event in, if it was planned from what is so now.
+pub(super) fn accept(
+    tx: &Transaction<'_>,
+    accept: &Accept,
+) -> Result<std::result::Result<Answer, Error>> {
+    let known = clients::find(tx, accept.lane, &accept.client_id)?;
+    if let Some(seen) = known
+        && let Some(before) = duplicate(tx, accept, seen.client)?
+    {
+        return Ok(Ok(Answer::Accepted(before)));
+    }
+    if known != accept.seen {
+        return Ok(Ok(Answer::Accepted(Accepted::Replan)));
+    }
+    // The first count of an attempt is the owner's alone (R5).
+    if accept.deliveries.iter().any(|new| new.life.open.is_some())
+        && let Err(fenced) = fence(tx, accept.lane, accept.epoch)?
+    {
+        return Ok(Err(fenced));
+    }
+    let client = client_of(tx, accept, known)?;
+    let event = insert(tx, accept, client)?;
+    Ok(Ok(Answer::Accepted(Accepted::New { client, event })))
+}
+
+/// What is said of a delivery to its client, in the commit of what it says. A client that is removed is told nothing.
+pub(super) fn raise(tx: &Transaction<'_>, accept: &Accept) -> Result<()> {
+    let Some(seen) = clients::find(tx, accept.lane, &accept.client_id)? else {
+        return Ok(());
+    };
+    if duplicate(tx, accept, seen.client)?.is_some() {
+        return Ok(());
+    }
+    let mut deliveries = Vec::with_capacity(accept.deliveries.len());
+    for new in &accept.deliveries {
+        if !endpoints::is_removed(tx, accept.lane, new.endpoint)? {
+            deliveries.push(new.clone());
+        }
+    }
+    let accept = Accept {
+        deliveries,
+        ..accept.clone()
+    };
+    insert(tx, &accept, seen.client)?;
+    Ok(())
+}
+
+pub(super) fn client_of(
+    tx: &Transaction<'_>,
+    accept: &Accept,
+    known: Option<Seen>,
+) -> Result<Position> {
+    match known {
+        Some(seen) => Ok(seen.client),
+        None => clients::make(tx, accept.lane, &accept.client_id, accept.now),
+    }
+}
+
+/// What is known under the event's key, if that has not expired.
+pub(super) fn duplicate(
+    tx: &Transaction<'_>,
+    accept: &Accept,
+    client: Position,
+) -> Result<Option<Accepted>> {
+    let Some(key) = &accept.event.key else {
+        return Ok(None);
+    };
+    let found = tx
+        .prepare_cached(
+            "SELECT event, digest FROM keys
+             WHERE lane = ? AND client = ? AND key = ? AND (until IS NULL OR until > ?)",
+        )?
+        .query_row(
+            params![accept.lane, client, key.key, micros(accept.now)],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    Ok(found.map(|(event, digest): (Position, [u8; 16])| {
+        if digest == key.digest {
+            Accepted::Duplicate { event }
+        } else {
+            Accepted::KeyReused
+        }
+    }))
+}
+
+/// Inserts an event whose key is not known; answers its position.
+pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) -> Result<Position> {
+    let (lane, new) = (accept.lane, &accept.event);
+    let fanout = accept.deliveries.len() as u64;
+    let position = advance(tx, lane, 1 + fanout)?;
+    if let Some(key) = &new.key {
+        put_key(tx, lane, client, key, position)?;
+    }
+    let (carried, source) = (&new.carried, new.carried.source.as_ref());
+    tx.prepare_cached(
+        "INSERT INTO events (lane, position, event_id, client, event_type, idempotency_key, ordering_key, occurred_at,
+            correlation_id, created_at, fanout, operational, source_event_id, revision, stored_at, payload)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        lane,
+        position,
+        carried.event_id.uuid.as_bytes(),
+        client,
+        carried.event_type,
+        new.key.as_ref().map(|key| &key.key),
+        new.ordering_key,
+        new.occurred_at.map(micros),
+        carried.correlation_id.as_str(),
+        micros(accept.now),
+        fanout,
+        carried.operational,
+        source.map(|source| source.event_id.as_str()),
+        source.map(|source| source.revision),
+        source.map(|source| micros(source.stored_at)),
+        carried.payload.as_ref(),
+    ])?;
+    let of = Of {
+        event: position,
+        client,
+        from_hub: source.is_some(),
+    };
+    for (delivery, at) in accept.deliveries.iter().zip(position + 1..) {
+        deliveries::insert(tx, lane, at, of, delivery, accept.now)?;
+    }
+    Ok(position)
+}
+
+fn put_key(
+    tx: &Transaction<'_>,
+    lane: Lane,
+    client: Position,
+    key: &IdempotencyKey,
+    event: Position,
+) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO keys (lane, client, key, event, digest, until) VALUES (?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        lane,
+        client,
+        key.key,
+        event,
+        key.digest,
+        key.until.map(micros)
+    ])?;
+    Ok(())
+}
+
+/// A delivery of an earlier event, unless the endpoint has one; answers where it is.
+pub(super) fn insert_late(
+    tx: &Transaction<'_>,
+    lane: Lane,
+    event: Position,
+    new: &NewDelivery,
+    now: Timestamp,
+) -> Result<Option<Position>> {
+    let found = tx
+        .prepare_cached(
+            "SELECT client, fanout, source_event_id IS NOT NULL FROM events WHERE lane = ? AND position = ?",
+        )?
+        .query_row(params![lane, event], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((client, fanout, from_hub)) = found else {
+        return Ok(None);
+    };
+    let of = Of {
+        event,
+        client,
+        from_hub,
+    };
+    if deliveries::of_event_for(tx, lane, event, fanout, new.endpoint)?.is_some() {
+        return Ok(None);
+    }
+    let position = advance(tx, lane, 1)?;
+    deliveries::insert(tx, lane, position, of, new, now)?;
+    tx.prepare_cached("INSERT INTO late (lane, event, delivery) VALUES (?, ?, ?)")?
+        .execute(params![lane, event, position])?;
+    Ok(Some(position))
+}

@@ -1,0 +1,145 @@
+//! A change of a delivery's life, with everything that is of its commit.
+
+use rusqlite::{OptionalExtension as _, Result, Transaction, params};
+
+use super::lanes::{advance, fence};
+use super::outcomes::{Told, report};
+use super::rows::micros;
+use super::{accept, endpoints};
+use crate::domain::ids::{Lane, Position};
+use crate::error::Error;
+use crate::storage::{Change, Ended, code_of};
+
+/// What is kept of an answer once there was a later attempt, in bytes.
+const EARLIER_RESPONSE_MAX: usize = 1_024;
+
+pub(super) fn change(
+    tx: &Transaction<'_>,
+    change: &Change,
+) -> Result<std::result::Result<(), Error>> {
+    if let Some(epoch) = change.fence
+        && let Err(fenced) = fence(tx, change.lane, epoch)?
+    {
+        return Ok(Err(fenced));
+    }
+    let Some((endpoint, from_hub)) = update(tx, change)? else {
+        return Ok(Err(Error::Stale));
+    };
+    let (lane, now) = (change.lane, change.now);
+    if let Some(ended) = &change.ended {
+        record(tx, lane, change.position, ended)?;
+    }
+    if let Some(epoch) = change.report
+        && from_hub
+    {
+        let error = change
+            .ended
+            .as_ref()
+            .and_then(|ended| ended.error.as_deref());
+        let told = Told::of(&change.life, error, now);
+        report(tx, lane, change.position, epoch, &told)?;
+    }
+    if let Some(reason) = change.disable {
+        endpoints::disable(tx, lane, endpoint, reason, now)?;
+    }
+    for raised in &change.raise {
+        accept::raise(tx, raised)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Writes the new life; answers the endpoint and whether event-store is told, or `None` where the version is another.
+fn update(tx: &Transaction<'_>, change: &Change) -> Result<Option<(Position, bool)>> {
+    let (lane, life) = (change.lane, &change.life);
+    let tail = match change.to_tail {
+        true => Some(advance(tx, lane, 1)?),
+        false => None,
+    };
+    tx.prepare_cached(
+        "UPDATE deliveries SET version = ?, status = ?, reason = ?, generation = ?, next_trigger = ?, started = ?,
+            started_before = ?, finished = ?, interrupted = ?, interrupted_in_a_row = ?, stop = ?, due_at = ?,
+            age_from = ?, open_epoch = ?, open_alone = ?, open_at = ?, open_trigger = ?, blocks = ?,
+            code = coalesce(?, code), order_at = coalesce(?, order_at), ended_at = ?
+         WHERE lane = ? AND position = ? AND version = ? RETURNING endpoint, from_hub",
+    )?
+    .query_row(
+        params![
+            life.version,
+            life.state.status().as_str(),
+            life.state.reason(),
+            life.generation,
+            life.trigger.as_str(),
+            life.started,
+            life.before,
+            life.finished,
+            life.interrupted,
+            life.interrupted_in_a_row,
+            life.stop.map(|stop| stop.as_str()),
+            life.due_at.map(micros),
+            micros(life.age_from),
+            life.open.map(|open| open.epoch),
+            life.open.map(|open| open.alone),
+            life.open.map(|open| micros(open.at)),
+            life.open.map(|open| open.trigger.as_str()),
+            change.blocks,
+            change.ended.as_ref().and_then(code_of),
+            tail,
+            life.state.is_terminal().then_some(micros(change.now)),
+            lane,
+            change.position,
+            change.version,
+        ],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )
+    .optional()
+}
+
+fn record(tx: &Transaction<'_>, lane: Lane, delivery: Position, ended: &Ended) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO attempts (lane, delivery, number, epoch, made_by, started_at, duration_ms, dns_ms, connect_ms,
+            head_ms, body_ms, status_code, error, response, next_attempt_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        lane,
+        delivery,
+        ended.number,
+        ended.epoch,
+        ended.trigger.as_str(),
+        micros(ended.started_at),
+        ended.duration_ms,
+        ended.phases.dns_ms,
+        ended.phases.connect_ms,
+        ended.phases.head_ms,
+        ended.phases.body_ms,
+        ended.status_code,
+        ended.error,
+        ended.response,
+        ended.next_attempt_at.map(micros),
+    ])?;
+    match ended.number {
+        0 | 1 => Ok(()),
+        later => cut_response(tx, lane, delivery, later - 1),
+    }
+}
+
+fn cut_response(tx: &Transaction<'_>, lane: Lane, delivery: Position, number: u32) -> Result<()> {
+    let long: Option<String> = tx
+        .prepare_cached(
+            "SELECT response FROM attempts
+             WHERE lane = ? AND delivery = ? AND number = ? AND octet_length(response) > ?",
+        )?
+        .query_row(
+            params![lane, delivery, number, EARLIER_RESPONSE_MAX],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(long) = long {
+        let short = &long[..long.floor_char_boundary(EARLIER_RESPONSE_MAX)];
+        tx.prepare_cached(
+            "UPDATE attempts SET response = ? WHERE lane = ? AND delivery = ? AND number = ?",
+        )?
+        .execute(params![short, lane, delivery, number])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What bounds `memory:`: the oldest ended events leave first.
+
+use rusqlite::{Connection, Result, Transaction, params};
+
+use super::retention::{Keys, retire_events};
+use super::writer::Write;
+use crate::domain::ids::Position;
+use crate::storage::{LANE, RETIRE_SLICE};
+
+/// Ended events that are kept.
+const ENDED_MAX: i64 = 10_000;
+/// Keys that are kept of those that left for others: a feed that is read again must not page them again.
+const KEYS_MAX: i64 = 10 * ENDED_MAX;
+/// Slices of one look. Two, so that what is open among them does not let the store grow.
+const SLICES: usize = 2;
+
+#[derive(Default)]
+pub(super) struct Bound {
+    /// Events inserted since the last look.
+    inserted: usize,
+    /// Where the last slice ended.
+    after: Position,
+}
+
+impl Bound {
+    pub(super) fn prepare(connection: &Connection) -> Result<()> {
+        connection.execute_batch("CREATE INDEX keys_by_event ON keys (lane, event)")
+    }
+
+    /// Looks once for each slice of new events.
+    pub(super) fn keep(&mut self, tx: &Transaction<'_>, writes: &[Write]) -> Result<()> {
+        self.inserted += writes.iter().map(Write::events).sum::<usize>();
+        if self.inserted < RETIRE_SLICE {
+            return Ok(());
+        }
+        self.inserted = 0;
+        for _ in 0..SLICES {
+            if count(tx, EVENTS)? - count(tx, OPEN)? <= ENDED_MAX {
+                break;
+            }
+            let retired = retire_events(tx, LANE, self.after, i64::MAX, Keys::Stay)?;
+            self.after = retired.next.unwrap_or(0);
+        }
+        if count(tx, KEYS)? - count(tx, EVENTS)? > KEYS_MAX {
+            forget_oldest_keys(tx)?;
+        }
+        Ok(())
+    }
+}
+
+const EVENTS: &str = "SELECT count(*) FROM events";
+const OPEN: &str = "SELECT count(*) FROM deliveries WHERE status <> 'delivered' AND status IN ('pending', 'failed')";
+const KEYS: &str = "SELECT count(*) FROM keys";
+
+fn count(connection: &Connection, sql: &str) -> Result<i64> {
+    connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))
+}
+
+fn forget_oldest_keys(tx: &Transaction<'_>) -> Result<()> {
+    tx.prepare_cached(
+        "DELETE FROM keys WHERE (lane, client, key) IN
+            (SELECT k.lane, k.client, k.key FROM keys k
+             WHERE k.lane = ?1
+                AND NOT EXISTS (SELECT 1 FROM events e WHERE e.lane = k.lane AND e.position = k.event)
+             ORDER BY k.event LIMIT ?2)",
+    )?
+    .execute(params![LANE, SLICES * RETIRE_SLICE])?;
+    Ok(())
+}

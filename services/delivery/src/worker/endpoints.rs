@@ -1,0 +1,253 @@
+//! Endpoints come, change and go: the store first, then what is in memory.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use runtime::problem::Problem;
+use schema::webhooks::{DisabledReason, ENDPOINTS_MAX, JobKind, JobStatus, OnExhausted};
+
+use super::Worker;
+use super::commands::CommandFault;
+use super::registry::Live;
+use crate::domain::endpoint::{Confidential, Disabled, Endpoint, Settings};
+use crate::domain::ids::{EndpointId, JobId, Position};
+use crate::error::Error;
+use crate::storage::{Job, LANE, Progress, Put, PutEndpoint};
+
+/// Somebody else cannot change it so often meanwhile.
+const CHANGES_MAX: usize = 16;
+
+impl Worker {
+    /// Takes clients and endpoints as the store has them.
+    pub(super) async fn read_endpoints(&self) -> Result<(), Error> {
+        let storage = &self.outside.storage;
+        let (clients, endpoints) = (storage.clients(LANE).await?, storage.endpoints(LANE).await?);
+        for endpoint in endpoints {
+            self.take_over(endpoint);
+        }
+        // After its endpoints: who sees the new version sees them too.
+        for client in &clients {
+            self.registry.note_version(client);
+        }
+        Ok(())
+    }
+
+    /// What the store has is in memory from now on.
+    fn take_over(&self, endpoint: Endpoint) -> Arc<Live> {
+        let live = self.registry.put(endpoint, &self.outside.defaults);
+        let now = self.both_clocks();
+        let mut queues = self.queues();
+        queues.set_endpoint(live.endpoint.position, live.rules(), now);
+        if live.endpoint.settings.on_exhausted == OnExhausted::Skip {
+            queues.unblock(live.endpoint.position, now);
+        }
+        drop(queues);
+        self.look_again.notify_one();
+        live
+    }
+
+    /// The one that configuration sets; what a caller may change of it stays.
+    pub(super) async fn put_built_in(&self, configured: Endpoint) -> Result<(), Error> {
+        let known = self.registry.by_id(&configured.endpoint_id);
+        let endpoint = match known {
+            None => configured,
+            Some(live) => {
+                let stored = Endpoint::clone(&live.endpoint);
+                let confidential = if stored.confidential.secret.is_empty() {
+                    configured.confidential
+                } else {
+                    stored.confidential
+                };
+                Endpoint {
+                    settings: configured.settings,
+                    confidential,
+                    ..stored
+                }
+            }
+        };
+        match self.put(endpoint, None).await? {
+            Put::Done(endpoint) => {
+                self.take_over(*endpoint);
+                Ok(())
+            }
+            Put::TooMany | Put::Stale => Err(Error::Broken(
+                "the built-in endpoint could not be stored".to_owned(),
+            )),
+        }
+    }
+
+    async fn put(&self, endpoint: Endpoint, at_most: Option<usize>) -> Result<Put, Error> {
+        let put = PutEndpoint {
+            lane: LANE,
+            endpoint,
+            at_most,
+            now: self.now(),
+        };
+        self.outside.storage.put_endpoint(put).await
+    }
+
+    pub async fn register(
+        self: &Arc<Self>,
+        client_id: &str,
+        settings: Settings,
+        confidential: Confidential,
+        disabled: bool,
+    ) -> Result<Arc<Endpoint>, CommandFault> {
+        let now = self.now();
+        let endpoint = Endpoint {
+            position: 0,
+            endpoint_id: EndpointId::mint(LANE, now),
+            client: 0,
+            client_id: client_id.into(),
+            settings,
+            confidential,
+            disabled: disabled.then_some(Disabled {
+                reason: DisabledReason::Manual,
+                at: now,
+            }),
+            created_at: now,
+            updated_at: now,
+            version: 0,
+        };
+        let put = self.put(endpoint, Some(ENDPOINTS_MAX)).await;
+        match put.map_err(|fault| self.refuse(fault))? {
+            Put::Done(endpoint) => {
+                let live = self.take_over(*endpoint);
+                tracing::info!(
+                    client_id, endpoint_id = %live.endpoint.endpoint_id, "endpoint registered"
+                );
+                Ok(Arc::clone(&live.endpoint))
+            }
+            Put::TooMany => Err(CommandFault::TooMany),
+            Put::Stale => Err(CommandFault::Conflict("the client is being removed")),
+        }
+    }
+
+    /// Decides a change from the endpoint as it is, again if somebody else changed it meanwhile.
+    pub async fn change_endpoint(
+        self: &Arc<Self>,
+        id: &EndpointId,
+        change: impl Fn(&Endpoint, Timestamp) -> Result<Endpoint, Problem> + Send + Sync,
+    ) -> Result<Arc<Endpoint>, CommandFault> {
+        for _ in 0..CHANGES_MAX {
+            let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
+            let now = self.now();
+            let changed = change(&live.endpoint, now).map_err(CommandFault::Refused)?;
+            let changed = Endpoint {
+                updated_at: now,
+                ..changed
+            };
+            let put = self.put(changed, None).await;
+            match put.map_err(|fault| self.refuse(fault))? {
+                Put::Done(endpoint) => {
+                    let live = self.take_over(*endpoint);
+                    return Ok(Arc::clone(&live.endpoint));
+                }
+                Put::TooMany | Put::Stale => self
+                    .read_endpoints()
+                    .await
+                    .map_err(|fault| self.refuse(fault))?,
+            }
+        }
+        Err(CommandFault::Conflict("it is changed all the time"))
+    }
+
+    /// Nothing more is sent there until somebody enables it.
+    pub(super) async fn disable(self: &Arc<Self>, live: &Live, reason: DisabledReason) {
+        let disabled = self
+            .change_endpoint(&live.endpoint.endpoint_id, |endpoint, now| {
+                let disabled = endpoint.disabled.or(Some(Disabled { reason, at: now }));
+                Ok(Endpoint {
+                    disabled,
+                    ..endpoint.clone()
+                })
+            })
+            .await;
+        let endpoint_id = &live.endpoint.endpoint_id;
+        match disabled {
+            Ok(endpoint) if endpoint.disabled.is_some_and(|it| it.reason == reason) => {
+                tracing::warn!(%endpoint_id, reason = reason.as_str(), "endpoint disabled");
+                self.say_disabled(&endpoint, reason).await;
+            }
+            Ok(_) => {}
+            Err(fault) => {
+                tracing::warn!(%endpoint_id, ?fault, "an endpoint could not be disabled");
+            }
+        }
+    }
+
+    /// What is open for it is ended in slices, by the job.
+    pub async fn remove_endpoint(self: &Arc<Self>, id: &EndpointId) -> Result<Job, CommandFault> {
+        let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
+        if id.is_built_in() {
+            return Err(CommandFault::BuiltIn);
+        }
+        let endpoint = &live.endpoint;
+        let job = Job {
+            endpoint: Some((endpoint.position, endpoint.endpoint_id.clone())),
+            ..self.new_job(
+                JobKind::RemoveEndpoint,
+                endpoint.client,
+                &endpoint.client_id,
+            )
+        };
+        let removed = self
+            .outside
+            .storage
+            .remove_endpoint(LANE, job.clone())
+            .await;
+        let version = removed.map_err(|fault| self.refuse(fault))?;
+        let version = version.ok_or(CommandFault::Unknown)?;
+        self.registry.remove(endpoint, version);
+        self.queues().remove_endpoint(endpoint.position);
+        self.jobs.notify_one();
+        tracing::info!(endpoint_id = %id, "endpoint removed");
+        Ok(job)
+    }
+
+    /// Its rows are deleted in slices, by the job; nobody sees them any more.
+    pub async fn remove_client(self: &Arc<Self>, client_id: &str) -> Result<Job, CommandFault> {
+        let client = self
+            .registry
+            .client(client_id)
+            .ok_or(CommandFault::Unknown)?;
+        let built_in = |endpoint: &Arc<Endpoint>| endpoint.endpoint_id.is_built_in();
+        if self.endpoints_of(client_id).iter().any(built_in) {
+            return Err(CommandFault::BuiltIn);
+        }
+        let job = self.new_job(JobKind::RemoveClient, client.position, &client.client_id);
+        let removed = self.outside.storage.remove_client(LANE, job.clone()).await;
+        if !removed.map_err(|fault| self.refuse(fault))? {
+            return Err(CommandFault::Unknown);
+        }
+        for live in self.registry.remove_client(client_id) {
+            self.queues().remove_endpoint(live.endpoint.position);
+        }
+        self.jobs.notify_one();
+        tracing::info!(client_id, "client removed");
+        Ok(job)
+    }
+
+    pub(super) fn new_job(&self, kind: JobKind, client: Position, client_id: &Arc<str>) -> Job {
+        let now = self.now();
+        Job {
+            job_id: JobId::mint(LANE, now),
+            kind,
+            client,
+            client_id: Arc::clone(client_id),
+            endpoint: None,
+            since: Timestamp::UNIX_EPOCH,
+            until: now,
+            wanted: None,
+            dry_run: false,
+            progress: Progress {
+                status: JobStatus::Running,
+                cursor: 0,
+                examined: 0,
+                done: 0,
+                updated_at: now,
+            },
+            created_at: now,
+        }
+    }
+}

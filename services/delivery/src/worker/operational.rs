@@ -1,0 +1,164 @@
+//! What Signalpost says of itself to a client: by the same durable path, in the commit of what it tells of. Deliveries of
+//! such events raise none themselves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use schema::webhooks::DisabledReason;
+use serde_json::json;
+
+use super::Worker;
+use super::post::Plan;
+use super::registry::Live;
+use crate::domain::delivery::Carried;
+use crate::domain::endpoint::Endpoint;
+use crate::domain::ids::EventId;
+use crate::domain::transition::{Effect, Life};
+use crate::storage::{Accept, LANE, NewEvent, Stored};
+
+pub(super) const EXHAUSTED: &str = "delivery.exhausted";
+pub(super) const DISABLED: &str = "endpoint.disabled";
+
+/// An event to be committed with a change, and the slots of its deliveries.
+pub(super) struct Raised {
+    pub(super) accept: Accept,
+    pub(super) plan: Plan,
+}
+
+impl Worker {
+    /// What a change says to its client. Nothing where nobody asked for it.
+    pub(super) fn raise(
+        self: &Arc<Self>,
+        live: &Live,
+        stored: &Stored,
+        life: &Life,
+        effects: &[Effect],
+    ) -> Vec<Raised> {
+        if stored.event.operational {
+            return Vec::new();
+        }
+        let told = effects.iter().filter_map(|effect| match effect {
+            Effect::Shout(reason) => self.raised(
+                live,
+                stored,
+                EXHAUSTED,
+                json!({
+                    "delivery_id": stored.delivery_id.to_string(),
+                    "event_id": stored.event.event_id.to_string(),
+                    "event_type": stored.event.event_type,
+                    "endpoint_id": live.endpoint.endpoint_id.as_str(),
+                    "reason": reason.as_str(),
+                    "attempts": life.started,
+                }),
+            ),
+            Effect::Disable(reason) => {
+                self.raised(live, stored, DISABLED, disabled(&live.endpoint, *reason))
+            }
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn raised(
+        self: &Arc<Self>,
+        live: &Live,
+        stored: &Stored,
+        event_type: &str,
+        data: serde_json::Value,
+    ) -> Option<Raised> {
+        let event = operational_event(event_type, &data, &stored.event, self.now());
+        self.plan_raised(&live.endpoint.client_id, &event)
+    }
+
+    fn plan_raised(self: &Arc<Self>, client_id: &Arc<str>, event: &NewEvent) -> Option<Raised> {
+        let plan = self.plan(client_id, event, None, |_| None);
+        if plan.planned.is_empty() {
+            return None;
+        }
+        Some(Raised {
+            accept: self.accept(client_id, event, &plan),
+            plan,
+        })
+    }
+
+    /// Starts what was committed with a change.
+    pub(super) async fn set_raised_going(self: &Arc<Self>, raised: Vec<Raised>) {
+        for Raised { accept, plan } in raised {
+            let carried = &accept.event.carried;
+            // Where it lies is known to the store alone. What is not found now is found at the next start.
+            match self.outside.storage.event(carried.event_id).await {
+                Ok(Some(event)) => {
+                    let client = accept.seen.map_or(0, |seen| seen.client);
+                    self.set_going(plan, event.summary.position, client, carried);
+                }
+                Ok(None) => plan.drop_slots(),
+                Err(fault) => {
+                    self.note_fault(&fault);
+                    plan.drop_slots();
+                }
+            }
+        }
+    }
+
+    /// Says that an endpoint was disabled, where no delivery tells so.
+    pub(super) async fn say_disabled(
+        self: &Arc<Self>,
+        endpoint: &Endpoint,
+        reason: DisabledReason,
+    ) {
+        let now = self.now();
+        let carried = Carried {
+            event_id: EventId::mint(LANE, now),
+            event_type: DISABLED.to_owned(),
+            correlation_id: runtime::ids::correlation_id(now),
+            source: None,
+            operational: true,
+            payload: Bytes::new(),
+        };
+        let event = operational_event(DISABLED, &disabled(endpoint, reason), &carried, now);
+        let Some(raised) = self.plan_raised(&endpoint.client_id, &event) else {
+            return;
+        };
+        match self.outside.storage.accept(raised.accept.clone()).await {
+            Ok(_) => self.set_raised_going(vec![raised]).await,
+            Err(fault) => {
+                tracing::warn!(endpoint_id = %endpoint.endpoint_id, %fault, "that an endpoint was disabled is not told to its client");
+                raised.plan.drop_slots();
+            }
+        }
+    }
+}
+
+fn disabled(endpoint: &Endpoint, reason: DisabledReason) -> serde_json::Value {
+    json!({
+        "endpoint_id": endpoint.endpoint_id.as_str(),
+        "reason": reason.as_str(),
+    })
+}
+
+fn operational_event(
+    event_type: &str,
+    data: &serde_json::Value,
+    about: &Carried,
+    now: Timestamp,
+) -> NewEvent {
+    let payload = json!({
+        "type": event_type,
+        "timestamp": now.to_string(),
+        "data": data,
+    });
+    NewEvent {
+        carried: Carried {
+            event_id: EventId::mint(LANE, now),
+            event_type: event_type.to_owned(),
+            correlation_id: about.correlation_id.clone(),
+            source: None,
+            operational: true,
+            payload: Bytes::from(payload.to_string()),
+        },
+        ordering_key: None,
+        occurred_at: None,
+        key: None,
+    }
+}

@@ -1,0 +1,68 @@
+//! A slot of an endpoint, which covers the socket and not the commits around it.
+
+use std::sync::Arc;
+
+use super::Worker;
+use crate::domain::ids::Position;
+use crate::domain::queues::{Answer, Permit, Turn};
+
+/// Given back when dropped, as if nothing had been sent.
+pub(super) struct Slot {
+    worker: Arc<Worker>,
+    permit: Option<Permit>,
+}
+
+impl Slot {
+    /// Takes over the slot that [`Queues::take`](crate::domain::queues::Queues::take) took.
+    pub(super) fn of_turn(worker: &Arc<Worker>, turn: &Turn) -> Self {
+        Self {
+            worker: Arc::clone(worker),
+            permit: Some(turn.permit),
+        }
+    }
+
+    /// Takes a free one for a delivery that is not queued.
+    pub(super) fn reserve(worker: &Arc<Worker>, endpoint: Position, line: u64) -> Option<Self> {
+        let now = worker.both_clocks();
+        let permit = worker.queues().reserve(endpoint, Some(line), now)?;
+        Some(Self {
+            worker: Arc::clone(worker),
+            permit: Some(permit),
+        })
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.permit.is_some_and(|permit| permit.alone)
+    }
+
+    /// The answer has come, or the deadline.
+    pub(super) fn answered(mut self, answer: Option<Answer>) {
+        self.release(answer);
+    }
+
+    /// The delivery that it was reserved for never came to be.
+    pub(super) fn unreserve(mut self) {
+        if let Some(permit) = self.permit.take() {
+            let now = self.worker.both_clocks();
+            if self.worker.queues().unreserve(&permit, now) {
+                self.worker.look_again.notify_one();
+            }
+        }
+    }
+
+    fn release(&mut self, answer: Option<Answer>) {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        let (now, jitter) = (self.worker.both_clocks(), self.worker.outside.chance.part());
+        if self.worker.queues().release(&permit, answer, now, jitter) {
+            self.worker.look_again.notify_one();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.release(None);
+    }
+}

@@ -1,0 +1,702 @@
+//! Clients' endpoints and events: isolation, order, what a caller may do, what Signalpost says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::SignedDuration;
+use schema::CorrelationId;
+use schema::delivery::Status;
+use schema::webhooks::{
+    DisabledReason, JobStatus, OnExhausted, Ordering, RecoverRequest, RetryPolicy, Trigger,
+    WaitingFor,
+};
+use serde_json::json;
+
+use super::world::{Reply, Running, World};
+use crate::domain::endpoint::{Confidential, Disabled, Endpoint, Pattern, Settings};
+use crate::domain::ids::{DeliveryId, EndpointId, EventId};
+use crate::storage::{Filter, LANE, Summary};
+use crate::worker::{CommandFault, Incoming, PostFault, Posted};
+
+const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
+/// Longer than the default schedule.
+const DAYS: Duration = Duration::from_secs(2 * 24 * 3600);
+
+fn settings(host: &str) -> Settings {
+    Settings {
+        url: format!("https://{host}/hook"),
+        event_types: None,
+        description: None,
+        retry: None,
+        timeout_ms: 15_000,
+        max_in_flight: 64,
+        rate_limit_per_s: None,
+        ordering: Ordering::None,
+        on_exhausted: OnExhausted::Block,
+    }
+}
+
+fn types(names: &[&str]) -> Option<Vec<Pattern>> {
+    let parsed = names.iter().map(|name| Pattern::parse(name).unwrap());
+    Some(parsed.collect())
+}
+
+async fn register(running: &Running, client_id: &str, settings: Settings) -> Arc<Endpoint> {
+    let confidential = Confidential {
+        secret: SECRET.to_owned(),
+        previous: None,
+        headers: [("X-Team".to_owned(), "hooks".to_owned())].into(),
+    };
+    let registered = running
+        .worker
+        .register(client_id, settings, confidential, false)
+        .await;
+    registered.unwrap()
+}
+
+fn incoming(client_id: &str, number: u32) -> Incoming {
+    Incoming {
+        client_id: client_id.to_owned(),
+        event_type: "order.created".to_owned(),
+        payload: Bytes::from(json!({"event_id": number.to_string()}).to_string()),
+        key: None,
+        digest: [0; 16],
+        ordering_key: None,
+        occurred_at: None,
+        correlation_id: CorrelationId::parse("corr").unwrap(),
+        only: None,
+    }
+}
+
+async fn post(running: &Running, incoming: Incoming) -> schema::webhooks::Accepted {
+    match running.worker.post(incoming).await.unwrap() {
+        Posted::New(accepted) => accepted,
+        Posted::Known(event) => panic!("known already: {event:?}"),
+    }
+}
+
+async fn deliveries(world: &World, filter: Filter) -> Vec<Summary> {
+    let filter = Filter {
+        limit: 500,
+        ..filter
+    };
+    world.storage.deliveries(LANE, filter).await.unwrap().rows
+}
+
+async fn of_status(world: &World, status: Status) -> usize {
+    let filter = Filter {
+        status: Some(status),
+        ..Filter::default()
+    };
+    deliveries(world, filter).await.len()
+}
+
+async fn until_none_is(world: &World, status: Status) {
+    let mut wait = Duration::from_millis(100);
+    while of_status(world, status).await > 0 {
+        assert!(wait < DAYS, "some stay {status}");
+        tokio::time::sleep(wait).await;
+        wait = wait.mul_f64(1.5);
+    }
+}
+
+fn numbers(world: &World, host: &str) -> Vec<String> {
+    let received = world.received_at(host).into_iter();
+    received.map(|request| request.event_id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_goes_to_each_endpoint_that_wants_it_under_one_id() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("one.example")).await;
+    let orders = Settings {
+        event_types: types(&["order.*"]),
+        ..settings("two.example")
+    };
+    register(&running, "acme", orders).await;
+    let others = Settings {
+        event_types: types(&["invoice.*"]),
+        ..settings("three.example")
+    };
+    register(&running, "acme", others).await;
+    register(&running, "other", settings("four.example")).await;
+
+    let accepted = post(&running, incoming("acme", 1)).await;
+    world.until_received(2).await;
+
+    assert_eq!(accepted.deliveries.len(), 2);
+    for host in ["one.example", "two.example"] {
+        let received = world.received_at(host);
+        assert_eq!(received[0].webhook_id, accepted.event_id, "{host}");
+    }
+    assert_eq!(world.received().len(), 2);
+    until_none_is(&world, Status::Pending).await;
+    assert_eq!(of_status(&world, Status::Delivered).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_delays_no_other_of_the_same_client() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("dead.example")).await;
+    register(&running, "acme", settings("well.example")).await;
+    world.at("dead.example", Reply::Hang);
+
+    for number in 0..400 {
+        post(&running, incoming("acme", number)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let received = world.received_at("well.example");
+    assert_eq!(received.len(), 400, "each at once");
+    let wasted = world.received_at("dead.example").len();
+    assert!(wasted <= 24, "the breaker holds them back: {wasted}");
+    assert_eq!(
+        of_status(&world, Status::Pending).await + of_status(&world, Status::Failed).await,
+        400
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_burns_no_attempt_and_lets_all_go_when_the_endpoint_is_back() {
+    let world = World::new();
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    world.at("a.example", Reply::Hang);
+    for number in 0..200 {
+        post(&running, incoming("acme", number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.worker.standing(endpoint.position).open, 200);
+    let held = deliveries(&world, Filter::default()).await;
+    let started: u32 = held.iter().map(|held| held.life.started).sum();
+    assert!(started <= 24, "{started}");
+    let waits = held
+        .iter()
+        .filter(|held| running.worker.waiting_for(held) == Some(WaitingFor::Breaker));
+    assert!(waits.count() > 150);
+
+    world.at("a.example", Reply::Status(200));
+    until_none_is(&world, Status::Pending).await;
+    until_none_is(&world, Status::Failed).await;
+
+    assert_eq!(of_status(&world, Status::Delivered).await, 200);
+    assert_eq!(running.worker.standing(endpoint.position).breaker, "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_holds_the_others_and_burns_none_of_their_attempts() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    world.script("a.example", |script| {
+        script.next.push_back(Reply::RetryAfter(429, "600"));
+    });
+    post(&running, incoming("acme", 1)).await;
+    world.until_received(1).await;
+
+    for number in 2..20 {
+        post(&running, incoming("acme", number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert_eq!(world.received().len(), 1, "the endpoint is left alone");
+    world.until_received(20).await;
+
+    let delivered = deliveries(&world, Filter::default()).await;
+    let twice = delivered.iter().filter(|one| one.life.started > 1);
+    assert_eq!(twice.count(), 1, "the one that was answered 429");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_410_ends_the_delivery_and_disables_the_endpoint() {
+    let world = World::new();
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    let told = Settings {
+        event_types: types(&["endpoint.disabled", "delivery.exhausted"]),
+        ..settings("told.example")
+    };
+    register(&running, "acme", told).await;
+    world.at("a.example", Reply::Status(410));
+
+    post(&running, incoming("acme", 1)).await;
+    world.until_received(3).await;
+    let after = post(&running, incoming("acme", 2)).await;
+
+    let disabled = running.worker.endpoint(&endpoint.endpoint_id).unwrap();
+    let reason = disabled.disabled.map(|disabled| disabled.reason);
+    assert_eq!(reason, Some(DisabledReason::Gone));
+    assert_eq!(after.deliveries[0].status, Status::Skipped);
+    let bodies: Vec<serde_json::Value> = world
+        .received_at("told.example")
+        .iter()
+        .map(|request| serde_json::from_slice(&request.body).unwrap())
+        .collect();
+    let mut kinds: Vec<&str> = bodies
+        .iter()
+        .map(|body| body["type"].as_str().unwrap())
+        .collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["delivery.exhausted", "endpoint.disabled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_of_what_signalpost_says_raise_nothing_themselves() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    let told = Settings {
+        event_types: types(&["delivery.*"]),
+        ..settings("told.example")
+    };
+    register(&running, "acme", told).await;
+    world.at("a.example", Reply::Status(500));
+    world.at("told.example", Reply::Status(500));
+
+    post(&running, incoming("acme", 1)).await;
+    tokio::time::sleep(DAYS).await;
+
+    let exhausted = of_status(&world, Status::Exhausted).await;
+    assert_eq!(exhausted, 2, "the event's, and that of what was said of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strict_endpoint_gets_one_after_the_other_in_order() {
+    let world = World::new();
+    let running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.script("a.example", |script| {
+        script.next.push_back(Reply::Status(500));
+        script.always = Reply::Late(Duration::from_millis(50));
+    });
+
+    for number in 0..30 {
+        post(&running, incoming("acme", number)).await;
+    }
+    world.until_received(31).await;
+    until_none_is(&world, Status::Pending).await;
+
+    let mut expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    expected.insert(0, "0".to_owned());
+    assert_eq!(numbers(&world, "a.example"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_never_sends_what_was_before_again_after_what_is_behind() {
+    let world = World::new();
+    let mut running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.at("a.example", Reply::Late(Duration::from_millis(40)));
+    for number in 0..40 {
+        post(&running, incoming("acme", number)).await;
+    }
+    for wait in [10, 55, 130, 90, 15, 200] {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        running.kill();
+        running = world.start().await;
+    }
+    until_none_is(&world, Status::Pending).await;
+
+    // A repeat follows its own first sending at once: 1 2 2 3, and never 1 2 1.
+    let mut seen = numbers(&world, "a.example");
+    seen.dedup();
+    let expected: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    assert_eq!(seen, expected);
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_line_goes_on_when_its_head_is_retried_and_that_joins_at_the_tail() {
+    let world = World::new();
+    let mut running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        retry: Some(RetryPolicy {
+            schedule_s: Some(vec![0]),
+            ..RetryPolicy::default()
+        }),
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.script("a.example", |script| {
+        script.next.push_back(Reply::Status(500));
+    });
+    let first = post(&running, incoming("acme", 0)).await;
+    for number in 1..3 {
+        post(&running, incoming("acme", number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    running.kill();
+    running = world.start().await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(numbers(&world, "a.example"), ["0"], "also after a restart");
+
+    let id = DeliveryId::parse(&first.deliveries[0].delivery_id).unwrap();
+    running.worker.retry(id, Trigger::Manual).await.unwrap();
+    until_none_is(&world, Status::Pending).await;
+
+    assert_eq!(numbers(&world, "a.example"), ["0", "1", "2", "0"]);
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_disabled_drains_when_it_is_enabled_and_what_was_skipped_is_recovered() {
+    let world = World::new();
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    let since = world.clock.now();
+    world.at("a.example", Reply::Status(500));
+    post(&running, incoming("acme", 1)).await;
+    world.until_received(1).await;
+    let set = async |disabled: Option<Disabled>| {
+        let change = |endpoint: &Endpoint, _| {
+            Ok(Endpoint {
+                disabled,
+                ..endpoint.clone()
+            })
+        };
+        let changed = running
+            .worker
+            .change_endpoint(&endpoint.endpoint_id, change)
+            .await;
+        changed.unwrap();
+    };
+    set(Some(Disabled {
+        reason: DisabledReason::Manual,
+        at: since,
+    }))
+    .await;
+    post(&running, incoming("acme", 2)).await;
+    post(&running, incoming("nobody", 3)).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(world.received().len(), 1, "what is due is held");
+
+    world.at("a.example", Reply::Status(200));
+    set(None).await;
+    world.until_received(2).await;
+    let request = RecoverRequest {
+        since,
+        until: None,
+        status: None,
+        dry_run: true,
+    };
+    let counted = running
+        .worker
+        .recover(&endpoint.endpoint_id, request.clone())
+        .await;
+    let counted = until_done(&world, counted.unwrap().job_id).await;
+    assert_eq!((counted.progress.examined, counted.progress.done), (2, 1));
+    assert_eq!(world.received().len(), 2, "nothing is sent to count");
+
+    let request = RecoverRequest {
+        dry_run: false,
+        ..request
+    };
+    let job = running
+        .worker
+        .recover(&endpoint.endpoint_id, request)
+        .await
+        .unwrap();
+    until_done(&world, job.job_id).await;
+    world.until_received(3).await;
+    assert_eq!(numbers(&world, "a.example"), ["1", "1", "2"]);
+}
+
+async fn until_done(world: &World, id: crate::domain::ids::JobId) -> crate::storage::Job {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        let job = world.storage.job(id).await.unwrap().unwrap();
+        if job.progress.status != JobStatus::Running {
+            return job;
+        }
+        assert!(wait < DAYS, "{job:?}");
+        tokio::time::sleep(wait).await;
+        wait = wait.mul_f64(1.5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_added_later_is_sent_what_it_missed() {
+    let world = World::new();
+    let running = world.start().await;
+    let since = world.clock.now();
+    for number in 0..300 {
+        post(&running, incoming("acme", number)).await;
+    }
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let request = RecoverRequest {
+        since,
+        until: None,
+        status: None,
+        dry_run: false,
+    };
+    let job = running
+        .worker
+        .recover(&endpoint.endpoint_id, request)
+        .await
+        .unwrap();
+    let done = until_done(&world, job.job_id).await;
+    world.until_received(300).await;
+
+    assert_eq!((done.progress.examined, done.progress.done), (300, 300));
+    let filter = Filter {
+        limit: 1,
+        ..Filter::default()
+    };
+    let page = world.storage.events(LANE, filter).await.unwrap();
+    let event = EventId::parse(&page.rows[0].event_id.to_string()).unwrap();
+    let whole = world.storage.event(event).await.unwrap().unwrap();
+    assert_eq!(whole.deliveries.len(), 1, "and told with their events");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_open_for_a_removed_endpoint_ends_and_says_why() {
+    let world = World::new();
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    world.at("a.example", Reply::Hang);
+    for number in 0..300 {
+        post(&running, incoming("acme", number)).await;
+    }
+
+    let job = running
+        .worker
+        .remove_endpoint(&endpoint.endpoint_id)
+        .await
+        .unwrap();
+    let done = until_done(&world, job.job_id).await;
+
+    assert!(done.progress.done >= 300);
+    let ended = deliveries(&world, Filter::default()).await;
+    let reasons: Vec<_> = ended.iter().map(|one| one.life.state.reason()).collect();
+    assert_eq!(reasons, [Some("endpoint_deleted"); 300]);
+    let gone = running.worker.remove_endpoint(&endpoint.endpoint_id).await;
+    assert!(matches!(gone, Err(CommandFault::Unknown)), "{gone:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_client_leaves_nothing() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    for number in 0..200 {
+        post(&running, incoming("acme", number)).await;
+    }
+
+    let job = running.worker.remove_client("acme").await.unwrap();
+    assert!(running.worker.endpoints_of("acme").is_empty());
+    until_done(&world, job.job_id).await;
+
+    assert_eq!(deliveries(&world, Filter::default()).await, []);
+    let again = register(&running, "acme", settings("a.example")).await;
+    assert_ne!(again.client, 0, "and may come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canceled_delivery_is_not_sent_and_an_ended_one_cannot_be_canceled() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    world.script("a.example", |script| {
+        script.next.push_back(Reply::Status(500))
+    });
+    let accepted = post(&running, incoming("acme", 1)).await;
+    world.until_received(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let id = DeliveryId::parse(&accepted.deliveries[0].delivery_id).unwrap();
+    running.worker.cancel(id).await.unwrap();
+    tokio::time::sleep(DAYS).await;
+
+    assert_eq!(world.received().len(), 1);
+    let again = running.worker.cancel(id).await;
+    assert!(matches!(again, Err(CommandFault::Conflict(_))), "{again:?}");
+    running.worker.retry(id, Trigger::Manual).await.unwrap();
+    world.until_received(2).await;
+    let (found, attempts) = world.storage.delivery(id).await.unwrap().unwrap();
+    assert_eq!(found.life.generation, 1);
+    let triggers: Vec<_> = attempts.iter().map(|attempt| attempt.trigger).collect();
+    assert_eq!(triggers[..1], [Trigger::Schedule]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_is_one_event_and_another_body_is_refused() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    let keyed = Incoming {
+        key: Some("k1".to_owned()),
+        ..incoming("acme", 1)
+    };
+
+    let first = post(&running, keyed.clone()).await;
+    let again = running.worker.post(keyed.clone()).await.unwrap();
+    let Posted::Known(known) = again else {
+        panic!("a second event");
+    };
+    assert_eq!(known.summary.event_id.to_string(), first.event_id);
+    let other = Incoming {
+        digest: [1; 16],
+        ..keyed.clone()
+    };
+    let reused = running.worker.post(other).await;
+    assert!(matches!(reused, Err(PostFault::KeyReused)), "{reused:?}");
+    let of_another_client = Incoming {
+        client_id: "other".to_owned(),
+        ..keyed.clone()
+    };
+    post(&running, of_another_client).await;
+
+    running.kill();
+    tokio::time::sleep(Duration::from_secs(7 * 24 * 3_600 + 1)).await;
+    let running = world.start().await;
+    let later = post(&running, keyed).await;
+    assert_ne!(later.event_id, first.event_id, "forgotten after a week");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_much_for_one_endpoint_disables_it_and_refuses_nothing_else() {
+    let mut world = World::new();
+    world.bounds.open_of_endpoint = 20;
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("dead.example")).await;
+    register(&running, "acme", settings("well.example")).await;
+    world.at("dead.example", Reply::Hang);
+
+    for number in 0..40 {
+        post(&running, incoming("acme", number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let reason = running
+        .worker
+        .endpoint(&endpoint.endpoint_id)
+        .unwrap()
+        .disabled;
+    assert_eq!(
+        reason.map(|disabled| disabled.reason),
+        Some(DisabledReason::Backlog)
+    );
+    assert_eq!(world.received_at("well.example").len(), 40);
+    assert_eq!(of_status(&world, Status::Skipped).await, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_too_much_fresh_work_waits_and_nobody_else() {
+    let mut world = World::new();
+    world.bounds.fresh_of_client = 10;
+    world.bounds.open = 60;
+    let running = world.start().await;
+    let slow = Settings {
+        max_in_flight: 1,
+        ..settings("slow.example")
+    };
+    register(&running, "acme", slow).await;
+    register(&running, "other", settings("well.example")).await;
+    world.at("slow.example", Reply::Late(Duration::from_secs(10)));
+
+    for number in 0..11 {
+        post(&running, incoming("acme", number)).await;
+    }
+    let refused = running.worker.post(incoming("acme", 99)).await;
+    assert!(
+        matches!(refused, Err(PostFault::ClientOverloaded { .. })),
+        "{refused:?}"
+    );
+    post(&running, incoming("other", 1)).await;
+
+    world.at("well.example", Reply::Hang);
+    for number in 0..60 {
+        if running
+            .worker
+            .post(incoming("other", number))
+            .await
+            .is_err()
+        {
+            break;
+        }
+    }
+    let full = running.worker.post(incoming("other", 1)).await;
+    assert!(
+        matches!(
+            full,
+            Err(PostFault::Overloaded { .. } | PostFault::ClientOverloaded { .. })
+        ),
+        "{full:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_kept() {
+    let world = World::new();
+    let running = world.start().await;
+    let limited = Settings {
+        rate_limit_per_s: Some(10),
+        ..settings("a.example")
+    };
+    register(&running, "acme", limited).await;
+    let before = world.clock.now();
+
+    for number in 0..100 {
+        post(&running, incoming("acme", number)).await;
+    }
+    world.until_received(100).await;
+
+    let took = world.clock.now().duration_since(before);
+    assert!(took >= SignedDuration::from_millis(9_500), "{took}");
+    assert!(took <= SignedDuration::from_secs(12), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_goes_on_after_a_restart_and_ends_when_it_is_canceled() {
+    let world = World::new();
+    let running = world.start().await;
+    let since = world.clock.now();
+    for number in 0..1_000 {
+        post(&running, incoming("acme", number)).await;
+    }
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let id: &EndpointId = &endpoint.endpoint_id;
+    let request = RecoverRequest {
+        since,
+        until: None,
+        status: None,
+        dry_run: false,
+    };
+    let job = running.worker.recover(id, request.clone()).await.unwrap();
+    let canceled = running.worker.cancel_job(job.job_id).await.unwrap();
+    assert_eq!(canceled.progress.status, JobStatus::Canceled);
+    let sent = canceled.progress.done;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(
+        world.received().len() as u64 <= sent + 128,
+        "a slice at most"
+    );
+
+    let job = running.worker.recover(id, request).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    running.kill();
+    let _running = world.start().await;
+    until_done(&world, job.job_id).await;
+    world
+        .until("all are sent", |world| {
+            let mut sent = numbers(world, "a.example");
+            sent.sort_unstable();
+            sent.dedup();
+            sent.len() == 1_000
+        })
+        .await;
+}
