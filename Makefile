@@ -49,6 +49,10 @@ test: ## unit, conformance and stack tests
 test-compose: ## the same scenarios against containers of their own (needs Docker and Rust)
 	scripts/with-stack cargo test --workspace --test compose
 
+.PHONY: simulate
+simulate: ## delivery's decisions under faults, over SEEDS=… seeds (SEED=… repeats one)
+	cargo test --package system-tests --test simulation -- --nocapture
+
 .PHONY: check
 check: ## format, lints, docs, and dependencies where cargo-deny is installed
 	cargo fmt --all --check

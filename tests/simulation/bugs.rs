@@ -1,0 +1,68 @@
+//! Eleven mistakes that a delivery service can be built with. Each is planted around the production code, and must be found.
+
+use super::invariants::Invariant;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The attempt is counted when its result is written, not before it is sent.
+    CountedAtCommit,
+    /// The lease ends before a request does.
+    LeaseShorterThanTimeout,
+    /// An intake looks whether its key is known, and stores later.
+    CheckThenInsert,
+    /// What was delivered is queued once more.
+    RedeliversDelivered,
+    /// The intake answers before its record is on disk.
+    AckBeforeSync,
+    /// The notice follows its event in a transaction of its own.
+    NoticeLater,
+    /// A breaker that opens drops what waits.
+    BreakerDropsQueued,
+    /// What is due is sent although the breaker is open.
+    SendsWhileOpen,
+    /// The epoch lives in memory, and begins again when the store crashes.
+    EpochReused,
+    /// A commit does not ask whether its writer saw the last version, nor who owns the lane.
+    NoFence,
+    /// The lane of a dead owner is left to it.
+    NeverReclaimed,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::CountedAtCommit,
+        Self::LeaseShorterThanTimeout,
+        Self::CheckThenInsert,
+        Self::RedeliversDelivered,
+        Self::AckBeforeSync,
+        Self::NoticeLater,
+        Self::BreakerDropsQueued,
+        Self::SendsWhileOpen,
+        Self::EpochReused,
+        Self::NoFence,
+        Self::NeverReclaimed,
+    ];
+
+    /// What finds it. With lanes a stale commit is told by S3 and S9 alike.
+    pub(crate) fn found_by(self) -> &'static [Invariant] {
+        match self {
+            Self::CountedAtCommit => &[Invariant::S6],
+            Self::LeaseShorterThanTimeout | Self::EpochReused => &[Invariant::S7],
+            Self::CheckThenInsert => &[Invariant::S2],
+            Self::RedeliversDelivered => &[Invariant::S8],
+            Self::AckBeforeSync | Self::NoticeLater | Self::BreakerDropsQueued => &[Invariant::S1],
+            Self::SendsWhileOpen => &[Invariant::S10],
+            Self::NoFence => &[Invariant::S3, Invariant::S9],
+            Self::NeverReclaimed => &[Invariant::L1],
+        }
+    }
+
+    /// Within how many seeds it must be found.
+    pub(crate) fn seeds(self) -> u64 {
+        match self {
+            Self::EpochReused => 3_000,
+            _ => 200,
+        }
+    }
+}
