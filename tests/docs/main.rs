@@ -9,6 +9,7 @@ use runtime::problem::Code;
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::hub::{Hub, STRIPE_SECRET};
 use system_tests::{api, repository};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 /// What starts everything, or runs the tests: the test stands in for these.
@@ -39,15 +40,20 @@ async fn every_command_of_the_readme_works() -> anyhow::Result<()> {
         .filter(|block| !NOT_RUN.contains(&block.trim()))
         .collect();
     ensure!(
-        blocks.len() >= 8,
+        blocks.len() >= 15,
         "the README has {} blocks of commands",
         blocks.len()
     );
-    let mut script = String::new();
+    // What a block starts in the background ends with the shell, also when a command fails.
+    let mut script = "trap 'kill $(jobs -p) 2>/dev/null' EXIT\n".to_owned();
+    let receiver = free_port().await?;
 
     // One shell, as the reader's: later blocks use what earlier ones have set.
     for block in &blocks {
-        let block = block.replace("127.0.0.1:3000", &address);
+        let block = block
+            .replace("127.0.0.1:3000", &address)
+            .replace("127.0.0.1:4000", &format!("127.0.0.1:{receiver}"))
+            .replace("--port 4000", &format!("--port {receiver}"));
         script.push_str(&block);
         script.push_str("\necho; echo '=== end of block'\n");
     }
@@ -77,6 +83,15 @@ async fn every_command_of_the_readme_works() -> anyhow::Result<()> {
         );
     }
     assert_eq!(answers[0], r#"{"received":true}"#);
+    for part in [
+        r#""event_types":["order.*"]"#,
+        r#""idempotency_key":"order-42-created""#,
+        r#""kind":"recover""#,
+        "order.created",
+        r#""signature":"valid""#,
+    ] {
+        assert!(said.contains(part), "{part} is in no answer: {said}");
+    }
     let page = eventually("the page of the README's payout", PATIENCE, async || {
         let event = api::get(&hub.url("/events/evt_1abc")).await?;
         let delivered_to = event.json()["delivered_to"].clone();
@@ -87,6 +102,12 @@ async fn every_command_of_the_readme_works() -> anyhow::Result<()> {
         }
     });
     page.await
+}
+
+/// Nobody listens there now.
+async fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    Ok(listener.local_addr()?.port())
 }
 
 #[test]
@@ -150,8 +171,10 @@ fn every_linked_file_exists() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/API.md",
+        "docs/BACKUP.md",
         "docs/FAILURES.md",
         "docs/LOGGING.md",
+        "docs/RECEIVING.md",
         "docs/STYLE.md",
     ] {
         let text = repository::read_text(document).unwrap();

@@ -1,6 +1,7 @@
 //! A hub of its own for a test: every service a process, on free ports, with its data in a folder that goes away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
@@ -21,6 +22,9 @@ pub const STRIPE_API_KEY: &str = "sk_test_CANARY_55e2d0";
 /// it sees the last.
 const ATTEMPTS: usize = 64;
 
+/// Where a test's receivers are.
+const LOOPBACK: &str = "127.0.0.0/8,::1/128";
+
 const LINES_WAITING: usize = 4096;
 
 /// A running hub. Dropping it kills the processes and removes the data.
@@ -30,7 +34,7 @@ pub struct Hub {
     log: Log,
     filling: JoinHandle<()>,
     /// Last, so that the processes are gone before their data.
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Hub {
@@ -50,6 +54,7 @@ impl Hub {
             ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
             ("STRIPE_API_KEY", STRIPE_API_KEY),
             ("DELIVERY_SCHEDULE_S", &schedule),
+            ("DELIVERY_ALLOW_NETS", LOOPBACK),
         ]
         .iter()
         .chain(variables)
@@ -71,13 +76,18 @@ impl Hub {
             gateway_url,
             log,
             filling,
-            _data: data,
+            data,
         })
     }
 
     /// The processes.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor
+    }
+
+    /// The folder that the services were started in; their stores are in `data` below it.
+    pub fn folder(&self) -> &Path {
+        self.data.path()
     }
 
     /// A URL of the gateway.

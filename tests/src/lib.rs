@@ -1,4 +1,5 @@
-//! The harness of the tests that cross services: a hub of real processes, containers under test, scenario files.
+//! The harness of the tests that cross services: a hub of real processes, containers under test, receivers of webhooks,
+//! scenario files.
 
 pub mod api;
 pub mod binaries;
@@ -7,6 +8,7 @@ pub mod eventually;
 pub mod hub;
 pub mod load;
 pub mod matching;
+pub mod receiver;
 pub mod repository;
 pub mod scenario;
 pub mod stage;

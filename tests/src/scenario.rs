@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::{self, Answer};
 use crate::eventually::eventually;
+use crate::receiver::{Receiver, Receiving};
 use crate::stage::{Stage, unique_id};
 use crate::{matching, repository};
 
@@ -23,6 +24,12 @@ pub struct Scenario {
     /// Whether it needs a hub that has stored nothing yet.
     #[serde(default)]
     pub fresh: bool,
+    /// Variables that its hub is started with.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Receivers of webhooks, started beside it; `${name}` is the URL of each.
+    #[serde(default)]
+    receivers: BTreeMap<String, Receiving>,
     steps: Vec<Step>,
 }
 
@@ -81,6 +88,9 @@ struct Expectation {
     /// Texts that the body has.
     #[serde(default)]
     text: Vec<String>,
+    /// What equals what stands at JSON pointers of the body; null where nothing does.
+    #[serde(default)]
+    at: BTreeMap<String, Value>,
     /// How many items of a list match.
     count: Option<Count>,
 }
@@ -110,9 +120,21 @@ impl Scenario {
         serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))
     }
 
+    /// Whether it needs processes of this machine, started for it: containers are set up already, and do not reach the
+    /// receivers of a test.
+    pub fn is_for_processes(&self) -> bool {
+        !self.environment.is_empty() || !self.receivers.is_empty()
+    }
+
     /// Takes every step in turn; the first that is not as expected is the error.
     pub async fn run(&self, stage: &impl Stage) -> anyhow::Result<()> {
         let mut values = Values::from([("unique".to_owned(), unique_id())]);
+        let mut receivers = Vec::new();
+        for (name, receiving) in &self.receivers {
+            let receiver = Receiver::start(receiving).await?;
+            values.insert(name.clone(), receiver.url().to_owned());
+            receivers.push(receiver);
+        }
         for step in &self.steps {
             step.run(stage, &mut values)
                 .await
@@ -194,7 +216,13 @@ impl Request {
         if self.sign_stripe {
             headers.push(api::signature_header(stage.stripe_secret(), &body));
         }
-        let url = format!("{}{}", stage.gateway_url(), fill(&self.path, values)?);
+        let path = fill(&self.path, values)?;
+        // A receiver is asked by its whole URL.
+        let url = if path.starts_with('/') {
+            format!("{}{path}", stage.gateway_url())
+        } else {
+            path
+        };
         let method = Method::from_bytes(self.method.as_bytes())?;
         api::call(method, &url, &headers, body).await
     }
@@ -258,6 +286,11 @@ impl Expectation {
                 answer.text().contains(&expected),
                 "the body has no `{expected}`"
             );
+        }
+        for (pointer, expected) in &self.at {
+            let expected = fill_json(expected, values)?;
+            let found = body.pointer(pointer).unwrap_or(&Value::Null);
+            ensure!(*found == expected, "{pointer} is {found}, not {expected}");
         }
         self.count
             .as_ref()

@@ -12,3 +12,4 @@ mod secrets;
 mod security;
 mod settings;
 mod vendors;
+mod webhooks;

@@ -1,9 +1,11 @@
 //! What no scenario file can say: timing, restarts by the supervisor, settings.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use system_tests::api;
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::hub::{Hub, STRIPE_SECRET};
+use system_tests::receiver::{Receiver, Receiving};
 use system_tests::stage::Stage as _;
 
 const FAULTS: &str = "/destinations/pagerduty/faults";
@@ -159,4 +161,165 @@ async fn a_hub_in_memory_works_and_says_that_it_forgets() {
     assert_eq!(pages(&hub, "evt_first").await, 1);
     let forgotten = api::get(&hub.url("/events/evt_first")).await.unwrap();
     assert_eq!(forgotten.status, 404);
+}
+
+const EVENTS: &str = "/webhooks/events";
+
+/// Answers each request well, after so long.
+async fn slow_receiver(delay_ms: u64) -> Receiver {
+    let receiving = Receiving {
+        delay_ms,
+        ..Receiving::default()
+    };
+    Receiver::start(&receiving).await.unwrap()
+}
+
+async fn register(hub: &Hub, receiver: &Receiver, max_in_flight: u32) {
+    let endpoint = json!({"url": receiver.url(), "max_in_flight": max_in_flight});
+    let url = hub.url("/webhooks/clients/acme/endpoints");
+    let answer = api::post_json(&url, &endpoint).await.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+fn webhook_event(n: usize) -> Value {
+    json!({"client_id": "acme", "event_type": "order.created", "payload": n})
+}
+
+/// Posts one, and answers the id of its delivery.
+async fn post(hub: &Hub, n: usize) -> String {
+    let answer = api::post_json(&hub.url(EVENTS), &webhook_event(n))
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["deliveries"][0]["delivery_id"].clone();
+    id.as_str().unwrap().to_owned()
+}
+
+async fn received(receiver: &Receiver, at_least: u64) -> Value {
+    eventually("the receiver to have them", PATIENCE, async || {
+        let received = receiver.received().await.unwrap();
+        let enough = received["count"].as_u64() >= Some(at_least);
+        if enough {
+            Ok(received)
+        } else {
+            Err(received["count"].clone())
+        }
+    })
+    .await
+    .unwrap()
+}
+
+/// The delivery, once it is delivered.
+async fn webhook_delivered(hub: &Hub, delivery_id: &str) -> Value {
+    eventually("the webhook to be delivered", PATIENCE, async || {
+        let url = hub.url(&format!("/webhooks/deliveries/{delivery_id}"));
+        let delivery = api::get(&url).await.map_err(|fault| fault.to_string())?;
+        let told = delivery.json();
+        if told["status"] == "delivered" {
+            Ok(told)
+        } else {
+            Err(delivery.text())
+        }
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_kill_loses_no_accepted_event_and_repeats_only_what_was_on_its_way() {
+    const COUNT: usize = 200;
+    const IN_FLIGHT: u32 = 8;
+    let hub = Hub::start().await.unwrap();
+    let receiver = slow_receiver(50).await;
+    register(&hub, &receiver, IN_FLIGHT).await;
+    let events: Vec<Value> = (0..COUNT).map(webhook_event).collect();
+
+    let batch = api::post_json(
+        &hub.url("/webhooks/events/batch"),
+        &json!({"events": events}),
+    )
+    .await
+    .unwrap();
+    received(&receiver, 20).await;
+    hub.kill("delivery").await.unwrap();
+    let before = receiver.received().await.unwrap();
+    hub.restart("delivery").await.unwrap();
+
+    let results = batch.json()["results"].clone();
+    let results = results.as_array().unwrap();
+    assert!(results.iter().all(|result| result["status"] == 202));
+    assert_eq!(results.len(), COUNT);
+    assert!(
+        before["count"].as_u64() < Some(200),
+        "killed too late: {before}"
+    );
+    eventually("every event to be delivered", PATIENCE, async || {
+        let url = hub.url("/webhooks/events?client=acme&status=delivered&limit=500");
+        let list = api::get(&url).await.map_err(|fault| fault.to_string())?;
+        let count = list.json()["events"].as_array().map(Vec::len);
+        if count == Some(COUNT) {
+            Ok(())
+        } else {
+            Err(format!("{count:?}"))
+        }
+    })
+    .await
+    .unwrap();
+    let after = receiver.received().await.unwrap();
+    assert_eq!(after["distinct"], COUNT, "lost some");
+    let repeated = after["count"].as_u64().unwrap() - 200;
+    assert!(repeated <= u64::from(IN_FLIGHT), "{repeated} were repeated");
+}
+
+#[tokio::test]
+async fn an_event_that_waited_at_the_kill_is_sent_and_one_on_its_way_is_sent_again() {
+    let hub = Hub::start().await.unwrap();
+    let receiver = slow_receiver(1_000).await;
+    register(&hub, &receiver, 1).await;
+
+    let on_its_way = post(&hub, 1).await;
+    let waiting = post(&hub, 2).await;
+    received(&receiver, 1).await;
+    hub.kill("delivery").await.unwrap();
+    hub.restart("delivery").await.unwrap();
+
+    let again = webhook_delivered(&hub, &on_its_way).await;
+    let first = webhook_delivered(&hub, &waiting).await;
+    assert_eq!(again["interrupted"], 1, "{again}");
+    assert_eq!(again["attempts"][0]["error"], "interrupted");
+    assert_eq!(again["attempts_started"], 2);
+    assert_eq!(first["attempts_started"], 1, "{first}");
+    let received = receiver.received().await.unwrap();
+    assert_eq!(
+        (&received["count"], &received["distinct"]),
+        (&json!(3), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_is_told_to_stop_waits_for_the_answer_on_its_way() {
+    let hub = Hub::start().await.unwrap();
+    let receiver = slow_receiver(1_500).await;
+    register(&hub, &receiver, 1).await;
+
+    let delivery_id = post(&hub, 1).await;
+    received(&receiver, 1).await;
+    let pid = hub.supervisor().pid("delivery").unwrap().unwrap();
+    let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(process, Signal::TERM).unwrap();
+    eventually("another process", PATIENCE, async || {
+        let now = hub.supervisor().pid("delivery").unwrap();
+        if now.is_some_and(|now| now != pid) {
+            Ok(())
+        } else {
+            Err(now)
+        }
+    })
+    .await
+    .unwrap();
+
+    let delivery = webhook_delivered(&hub, &delivery_id).await;
+    assert_eq!(delivery["attempts_started"], 1, "{delivery}");
+    assert_eq!(delivery["interrupted"], 0);
+    assert_eq!(receiver.received().await.unwrap()["count"], 1);
 }

@@ -1,6 +1,7 @@
 //! `.env.example` lists what there is to set, and nothing else.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use system_tests::repository;
 
@@ -23,20 +24,27 @@ fn is_wiring(variable: &str) -> bool {
     service.is_some_and(|service| inner.contains(&service))
 }
 
-/// The fields of every service's `Config`, as the variables that set them.
+/// The fields of every service's `Config` and of the command's `Settings`, as the variables that set them.
 fn configurable() -> BTreeSet<String> {
     let mut variables = BTreeSet::from([READ_ELSEWHERE.to_owned()]);
+    let command = repository::root().join("cli/src/settings.rs");
+    variables.extend(fields_of(&command, "pub struct Settings {"));
     for service in std::fs::read_dir(repository::root().join("services")).unwrap() {
-        let source =
-            std::fs::read_to_string(service.unwrap().path().join("src/config.rs")).unwrap();
-        let (_, after) = source.split_once("pub struct Config {").unwrap();
-        let (fields, _) = after.split_once("\n}").unwrap();
-        let names = fields
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
-        variables.extend(names.map(|(name, _)| name.to_uppercase()));
+        let source = service.unwrap().path().join("src/config.rs");
+        variables.extend(fields_of(&source, "pub struct Config {"));
     }
     variables
+}
+
+fn fields_of(source: &Path, structure: &str) -> Vec<String> {
+    let source = std::fs::read_to_string(source).unwrap();
+    let (_, after) = source.split_once(structure).unwrap();
+    let (fields, _) = after.split_once("\n}").unwrap();
+    fields
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'))
+        .map(|(name, _)| name.to_uppercase())
+        .collect()
 }
 
 /// The variables of `.env.example`, set or commented out.
