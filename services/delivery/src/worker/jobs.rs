@@ -7,6 +7,7 @@ use schema::delivery::Status;
 use schema::webhooks::{JobKind, JobStatus, Trigger};
 
 use super::Worker;
+use super::attempt::ended_of;
 use super::backoff::{Backoff, PATIENT};
 use super::post::line_of;
 use super::registry::Live;
@@ -147,7 +148,7 @@ impl Worker {
         let open = storage.open_of(LANE, endpoint, 0, SLICE).await?;
         let changes: Vec<Change> = open
             .iter()
-            .filter_map(|stored| Some(self.change_of(stored, self.end_of(stored)?)))
+            .filter_map(|stored| self.ending_of(stored))
             .collect();
         let mut progress = self.moved_on(&job, changes.len());
         progress.done += changes.len() as u64;
@@ -176,6 +177,18 @@ impl Worker {
             Some(_) if stored.life.stop.is_some() => None,
             _ => Some(Input::Stop(ExhaustReason::EndpointDeleted)),
         }
+    }
+
+    /// An attempt of a dead owner is on record as interrupted, as it is at a start.
+    fn ending_of(&self, stored: &Stored) -> Option<Change> {
+        let input = self.end_of(stored)?;
+        let mut change = self.change_of(stored, input);
+        if let (Input::Interrupt { .. }, Some(open)) = (input, stored.life.open) {
+            let ended = ended_of(stored.life.started, open, None, &change.life);
+            change.ended = Some(ended);
+            self.outside.vitals.interrupted.inc();
+        }
+        Some(change)
     }
 
     async fn purge_slice(self: &Arc<Self>, job: Job) -> Result<(), Error> {

@@ -487,6 +487,33 @@ async fn what_is_open_for_a_removed_endpoint_ends_and_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_died_with_its_owner_is_on_record_though_its_endpoint_is_removed() {
+    let world = World::new();
+    let running = world.start().await;
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    world.at("a.example", Reply::Hang);
+    post(&running, incoming("acme", 1)).await;
+    world.until_received(1).await;
+
+    let id = &endpoint.endpoint_id;
+    let job = running.worker.remove_endpoint(id).await.unwrap();
+    running.kill();
+    let _running = world.start().await;
+    until_done(&world, job.job_id).await;
+
+    let delivery_id = deliveries(&world, Filter::default()).await[0].delivery_id;
+    let found = world.storage.delivery(delivery_id).await.unwrap();
+    let (summary, attempts) = found.unwrap();
+    let reason = summary.life.state.reason();
+    assert_eq!(
+        (reason, summary.life.started),
+        (Some("endpoint_deleted"), 1)
+    );
+    let errors: Vec<_> = attempts.iter().map(|it| it.error.as_deref()).collect();
+    assert_eq!(errors, [Some("interrupted")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_client_leaves_nothing() {
     let world = World::new();
     let running = world.start().await;
