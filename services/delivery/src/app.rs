@@ -117,14 +117,14 @@ impl App {
                 .await
                 .context("serving")
         });
-        let working = stop_others(&shutdown, async {
-            Arc::clone(&self.worker)
-                .run(shutdown.clone())
-                .await
-                .context("delivering")
-        });
+        let working = stop_others(&shutdown, self.work(shutdown.clone()));
         let (served, worked) = tokio::join!(serving, working);
         worked.and(served)
+    }
+
+    /// Works until the token is cancelled; whoever calls asks the [`router`](Self::router), without a socket.
+    pub async fn work(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.worker.run(shutdown).await.context("delivering")
     }
 
     fn health(&self) -> Health {
