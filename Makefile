@@ -53,6 +53,11 @@ test-compose: ## the same scenarios against containers of their own (needs Docke
 simulate: ## delivery's decisions under faults, over SEEDS=… seeds (SEED=… repeats one)
 	cargo test --package system-tests --test simulation -- --nocapture
 
+.PHONY: demo-failures
+demo-failures: ## what happens to deliveries when an endpoint or a process fails
+	$(BUILD)
+	BUILT=$(BUILT) scripts/demo-failures
+
 .PHONY: check
 check: ## format, lints, docs, and dependencies where cargo-deny is installed
 	cargo fmt --all --check
