@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod binaries;
+pub mod client;
 pub mod containers;
 pub mod eventually;
 pub mod hub;

@@ -1,5 +1,6 @@
 //! Receivers of webhooks for a test: `signalpost listen`, in this process, on a free port of loopback.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use signalpost::listen::{self, Behaviour, Options};
 use signature::standard::Key;
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api;
@@ -21,6 +23,8 @@ pub struct Receiving {
     /// Verifies with these; where none fits it answers 401.
     pub secrets: Vec<String>,
     pub fail_first: u64,
+    /// Fails every one whose number is a multiple.
+    pub fail_every: Option<NonZeroU64>,
     /// 500 unless said.
     pub fail_status: Option<u16>,
     /// Of failing answers.
@@ -39,8 +43,12 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(receiving: &Receiving) -> anyhow::Result<Self> {
+        Self::on(server::bind("127.0.0.1:0").await?, receiving)
+    }
+
+    /// Receives on a socket that listens already.
+    pub fn on(listener: TcpListener, receiving: &Receiving) -> anyhow::Result<Self> {
         let options = options(receiving)?;
-        let listener = server::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
         let ending = shutdown.clone().drop_guard();
@@ -76,6 +84,7 @@ fn options(receiving: &Receiving) -> anyhow::Result<Options> {
         keys: keys.collect::<anyhow::Result<_>>()?,
         behaviour: Behaviour {
             fail_first: receiving.fail_first,
+            fail_every: receiving.fail_every,
             fail_status: fail_status.unwrap_or(usual.fail_status),
             retry_after_s: receiving.retry_after_s,
             delay: Duration::from_millis(receiving.delay_ms),

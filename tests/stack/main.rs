@@ -5,6 +5,7 @@
 )]
 
 mod command;
+mod failures;
 mod metrics;
 mod recovery;
 mod scenarios;
