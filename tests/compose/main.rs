@@ -1,4 +1,7 @@
-//! The scenario files against the containers that `scripts/with-stack` started: `make test-compose`.
+//! The scenario files, and deliveries to receivers that fail, on the containers that `scripts/with-stack` started:
+//! `make test-compose`.
+
+mod failures;
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -7,10 +10,15 @@ use system_tests::containers::Containers;
 use system_tests::repository;
 use system_tests::scenario::Scenario;
 use system_tests::stage::Stage as _;
+use tokio::sync::Mutex;
 
-/// One after the other, since they share the stack; those that need a fresh one first.
+/// The tests share the stack, and kill parts of it.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// One after the other; those that need a fresh stack first.
 #[tokio::test]
 async fn the_scenarios_hold_on_the_containers() -> anyhow::Result<()> {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let containers = Containers::from_env()?;
     let mut scenarios = Vec::new();
     for path in repository::files("fixtures/scenarios", "json")? {

@@ -5,10 +5,14 @@ use std::process::Stdio;
 use anyhow::{Context as _, ensure};
 use runtime::config::{self, Secrets};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::process::Command;
 
-use crate::repository;
 use crate::stage::Stage;
+use crate::{api, repository};
+
+/// Inside the containers of `tests/compose/receivers.yml`.
+pub const RECEIVERS_PORT: &str = "4000";
 
 /// What `scripts/with-stack` says of the stack; `COMPOSE_PROJECT_NAME` goes to `scripts/compose` as it is.
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +22,8 @@ struct Settings {
     gateway_url: String,
     /// `STRIPE_WEBHOOK_SECRET` of the stack.
     stripe_webhook_secret: Secrets,
+    /// `SIGNALPOST_LISTEN_SECRET`: what the receivers verify with.
+    signalpost_listen_secret: Secrets,
 }
 
 impl config::Config for Settings {
@@ -27,6 +33,10 @@ impl config::Config for Settings {
             (
                 "STRIPE_WEBHOOK_SECRET",
                 self.stripe_webhook_secret.is_empty(),
+            ),
+            (
+                "SIGNALPOST_LISTEN_SECRET",
+                self.signalpost_listen_secret.is_empty(),
             ),
         ];
         needed
@@ -45,17 +55,32 @@ impl config::Config for Settings {
 pub struct Containers {
     gateway_url: String,
     secret: String,
+    listen_secret: String,
 }
 
 impl Containers {
     /// As the environment says.
     pub fn from_env() -> anyhow::Result<Self> {
         let settings: Settings = config::from_env()?;
-        let secret = settings.stripe_webhook_secret.expose().next();
+        let first = |secrets: &Secrets| secrets.expose().next().unwrap_or_default().to_owned();
         Ok(Self {
             gateway_url: settings.gateway_url.trim_end_matches('/').to_owned(),
-            secret: secret.unwrap_or_default().to_owned(),
+            secret: first(&settings.stripe_webhook_secret),
+            listen_secret: first(&settings.signalpost_listen_secret),
         })
+    }
+
+    /// The secret that the receivers verify with.
+    pub fn listen_secret(&self) -> &str {
+        &self.listen_secret
+    }
+
+    /// What a receiver got, as `GET /received` of `signalpost listen` tells it.
+    pub async fn received(&self, receiver: &str) -> anyhow::Result<Value> {
+        // A restart publishes another port.
+        let address = compose(&["port", receiver, RECEIVERS_PORT]).await?;
+        let answer = api::get(&format!("http://{}/received", address.trim())).await?;
+        Ok(answer.json())
     }
 }
 
