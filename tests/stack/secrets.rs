@@ -195,7 +195,7 @@ async fn no_secret_of_an_endpoint_shows_but_where_it_is_told_once() {
             &*rotate,
             json!({"secret": format!("{SECRET}!")}),
         ),
-        (Method::POST, &*rotate, json!({SECRET: 1})),
+        (Method::POST, &*rotate, json!({"secret": {"key": SECRET}})),
         (
             Method::POST,
             clients,
