@@ -171,9 +171,10 @@ pub(super) fn job(job: Job) -> JobView {
 }
 
 /// Where a delivery stands. What is open for a deleted endpoint will not be sent any more, though its row does not say so
-/// yet.
+/// yet; an attempt that is on its way may still deliver it.
 fn shown(summary: &Summary) -> State {
-    if summary.endpoint_deleted && !summary.life.state.is_terminal() {
+    let life = &summary.life;
+    if summary.endpoint_deleted && !life.state.is_terminal() && life.open.is_none() {
         State::Exhausted(ExhaustReason::EndpointDeleted)
     } else {
         summary.life.state
@@ -331,11 +332,22 @@ mod tests {
         };
         let mut delivered = deleted.clone();
         delivered.life.state = State::Delivered;
+        let mut on_its_way = deleted.clone();
+        on_its_way.life.open = Some(OpenAttempt {
+            epoch: 1,
+            alone: false,
+            at: at(60),
+            trigger: Trigger::Schedule,
+        });
         let view = delivery(deleted, Some(WaitingFor::Schedule));
         assert_eq!(view.status, Status::Exhausted);
         assert_eq!(view.reason.as_deref(), Some("endpoint_deleted"));
         assert_eq!((view.waiting_for, view.next_attempt_at), (None, None));
         assert_eq!(delivery(delivered, None).status, Status::Delivered);
+        // Terminal is final, and this can still become delivered.
+        let view = delivery(on_its_way, Some(WaitingFor::Answer));
+        assert_eq!(view.status, Status::Failed);
+        assert_eq!(view.waiting_for, Some(WaitingFor::Answer));
     }
 
     #[test]

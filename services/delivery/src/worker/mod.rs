@@ -217,13 +217,13 @@ impl Worker {
     /// What an open delivery waits for; `None` of an ended one.
     pub fn waiting_for(&self, summary: &Summary) -> Option<WaitingFor> {
         let life = &summary.life;
-        if life.state.is_terminal() || summary.endpoint_deleted {
+        if life.state.is_terminal() {
             return None;
         }
-        let due_at = life.due_at?;
         if life.open.is_some() {
             return Some(WaitingFor::Answer);
         }
+        let due_at = life.due_at.filter(|_| !summary.endpoint_deleted)?;
         let (position, line) = (summary.position, Some(summary.line));
         let queues = self.queues();
         Some(queues.waiting_for(summary.endpoint, due_at, position, line, self.both_clocks()))
