@@ -39,10 +39,9 @@ mod shared;
 mod worker;
 mod world;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
+
+use system_tests::seeds;
 
 use self::bugs::Bug;
 use self::world::{Failure, run};
@@ -53,15 +52,6 @@ const SEEDS: u64 = 20_000;
 const STEPS: u64 = 300;
 /// As `reliability.md` asks for planted bugs.
 const STEPS_WITH_BUG: u64 = 600;
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how much to run is said on the command line, not in a configuration"
-)]
-fn asked(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().expect("a number"))
-}
 
 fn fail(failure: &Failure) -> ! {
     let Failure {
@@ -78,43 +68,15 @@ fn fail(failure: &Failure) -> ! {
 
 /// Runs seeds on all cores; answers the steps, or the failure of the smallest seed that was met.
 fn run_all(seeds: u64, steps: u64) -> Result<u64, Failure> {
-    let (next, total) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failed: Mutex<Option<Failure>> = Mutex::new(None);
-    let cores = thread::available_parallelism().map_or(1, Into::into);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    match run(seed, steps, None) {
-                        Ok(steps) => total.fetch_add(steps, Ordering::Relaxed),
-                        Err(failure) => {
-                            next.store(seeds, Ordering::Relaxed);
-                            let mut failed = failed.lock().expect("nobody panics with it");
-                            let before = failed.take().filter(|other| other.seed < failure.seed);
-                            *failed = before.or(Some(failure));
-                            return;
-                        }
-                    };
-                }
-            });
-        }
-    });
-    match failed.into_inner().expect("nobody panics with it") {
-        Some(failure) => Err(failure),
-        None => Ok(total.into_inner()),
-    }
+    seeds::on_all_cores(seeds, |seed| run(seed, steps, None)).map_err(|(_, failure)| failure)
 }
 
 #[test]
 fn whatever_happens_the_promises_hold() {
-    if let Some(seed) = asked("SEED") {
+    if let Some(seed) = seeds::asked("SEED").expect("a number") {
         return run(seed, STEPS, None).map_or_else(|failure| fail(&failure), |_| ());
     }
-    let seeds = asked("SEEDS").unwrap_or(SEEDS);
+    let seeds = seeds::asked("SEEDS").expect("a number").unwrap_or(SEEDS);
     let began = Instant::now();
     match run_all(seeds, STEPS) {
         Ok(steps) => println!(

@@ -12,4 +12,5 @@ pub mod matching;
 pub mod receiver;
 pub mod repository;
 pub mod scenario;
+pub mod seeds;
 pub mod stage;
