@@ -53,6 +53,9 @@ async fn the_document_is_openapi_3_1_and_refers_to_nothing_that_is_missing() {
             "{reference}"
         );
     }
+    let schemas = &document["components"]["schemas"];
+    let severity = serde_json::json!(["info", "warning", "critical"]);
+    assert_eq!(schemas["Severity"]["enum"], severity, "as on the wire");
     let codes = &document["components"]["schemas"]["ProblemBody"]["properties"]["code"]["enum"];
     assert_eq!(codes.as_array().unwrap().len(), Code::ALL.len());
 }
