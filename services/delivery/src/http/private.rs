@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 /// Settings of an endpoint, with room for the longest headers.
 const SETTINGS_MAX: usize = 64 * 1024;
 
+/// The longest name of a field that a refusal repeats.
+const FIELD_MAX: usize = 32;
+
 /// As [`Json`], but a refusal repeats no text that was sent: a key in the wrong place would show in the log.
 pub(super) struct Private<T>(pub T);
 
@@ -45,8 +48,17 @@ fn discreet(problem: Problem) -> Problem {
     }
 }
 
-/// A parser's complaint without the text that it complains of.
+/// A parser's complaint without the text that it complains of. A field's name is repeated only where it looks like one.
 fn without_value(complaint: &str) -> String {
+    if let Some(named) = complaint.strip_prefix("unknown field `") {
+        let name = named.split('`').next().unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        return if name.len() <= FIELD_MAX && name.bytes().all(is_plain) {
+            complaint.to_owned()
+        } else {
+            "unknown field".to_owned()
+        };
+    }
     const BEFORE_A_VALUE: [&str; 3] = [
         "invalid type: string",
         "invalid value: string",
@@ -86,6 +98,12 @@ mod tests {
             let said = complaint::<NewEndpoint>(text);
             assert!(!said.contains("canary"), "{said}");
             assert!(said.contains("line 1"), "{said}");
+        }
+        let said = complaint::<NewEndpoint>(r#"{"url":"u","whsec_canary":1}"#);
+        assert!(said.starts_with("unknown field `whsec_canary`"), "{said}");
+        for key in ["whsec_Q2FuYXJ5", "canary==", &"canary".repeat(6)] {
+            let said = complaint::<NewEndpoint>(&format!(r#"{{"url":"u","{key}":1}}"#));
+            assert_eq!(said, "unknown field");
         }
         let said = complaint::<RotateSecret>(r#"{"overlap_s":"canary"}"#);
         assert!(!said.contains("canary"), "{said}");
