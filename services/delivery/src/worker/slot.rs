@@ -55,8 +55,30 @@ impl Slot {
             return;
         };
         let (now, jitter) = (self.worker.both_clocks(), self.worker.outside.chance.part());
-        if self.worker.queues().release(&permit, answer, now, jitter) {
+        let mut queues = self.worker.queues();
+        let before = queues.breaker(permit.endpoint);
+        let look_again = queues.release(&permit, answer, now, jitter);
+        let after = queues.breaker(permit.endpoint);
+        drop(queues);
+        if before != after {
+            self.tell_breaker(permit.endpoint, after);
+        }
+        if look_again {
             self.worker.look_again.notify_one();
+        }
+    }
+
+    fn tell_breaker(&self, endpoint: Position, breaker: &str) {
+        let Some(live) = self.worker.registry.by_position(endpoint) else {
+            return;
+        };
+        let endpoint_id = &live.endpoint.endpoint_id;
+        match breaker {
+            "open" => {
+                tracing::warn!(%endpoint_id, "breaker opened, deliveries are held");
+            }
+            "closed" => tracing::info!(%endpoint_id, "breaker closed"),
+            _ => {}
         }
     }
 }
