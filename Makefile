@@ -75,7 +75,7 @@ fix: ## format, and let clippy mend what it can
 .PHONY: bench
 bench: ## measure on this machine; prints a table of ratios
 	$(BUILD) --release
-	cargo bench --workspace --bench hub
+	cargo bench --workspace --bench hub --bench delivery
 
 .PHONY: scale-demo
 scale-demo: ## 1, 2, 3 replicas under load, one killed (needs Docker and Rust)

@@ -4,7 +4,7 @@
 //! only; every part is bounded by count and time. Nothing here is a gate.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,6 +26,7 @@ use schema::{CorrelationId, Event, names};
 use serde_json::value::RawValue;
 use signalpost::supervisor::{Options, Supervisor};
 use system_tests::load::{self, Load, Report, StripeEvents};
+use system_tests::measure::{Table, ms, pss, quantile, say};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -133,13 +134,7 @@ impl Hub {
     fn memory(&self) -> anyhow::Result<Vec<(&'static str, u64)>> {
         let measure = |(service, _, pid): (&'static str, SocketAddr, Option<u32>)| {
             let pid = pid.with_context(|| format!("{service} is dead"))?;
-            let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-            let line = rollup
-                .lines()
-                .find_map(|line| line.strip_prefix("Pss:"))
-                .context("Pss")?;
-            let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-            Ok((service, kib * 1024))
+            Ok((service, pss(pid)?))
         };
         self.supervisor.services().map(measure).collect()
     }
@@ -475,53 +470,10 @@ fn median(reports: &[Report]) -> &Report {
     order[order.len() / 2]
 }
 
-/// Of sorted values.
-fn quantile(sorted: &[Duration], q: f64) -> Duration {
-    let rank = (sorted.len() as f64 * q).ceil() as usize;
-    sorted
-        .get(rank.saturating_sub(1))
-        .copied()
-        .unwrap_or_default()
-}
-
-fn ms(duration: Duration) -> String {
-    format!("{:.2} ms", duration.as_secs_f64() * 1e3)
-}
-
 fn total(memory: &[(&str, u64)]) -> u64 {
     memory.iter().map(|(_, bytes)| bytes).sum()
 }
 
 fn megabytes(memory: &[(&str, u64)]) -> String {
     format!("{:.1} MB", total(memory) as f64 / 1e6)
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("writing to stdout")
-}
-
-/// What was measured, what it came to, and what was aimed at.
-#[derive(Default)]
-struct Table(Vec<[String; 3]>);
-
-impl Table {
-    fn row(&mut self, what: &str, figure: String, target: &str) {
-        self.0.push([what.to_owned(), figure, target.to_owned()]);
-    }
-
-    fn print(&self) -> anyhow::Result<()> {
-        let width = |column: usize| {
-            self.0
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let (first, second) = (width(0), width(1));
-        say("")?;
-        for [what, figure, target] in &self.0 {
-            say(&format!("{what:first$}  {figure:second$}  {target}"))?;
-        }
-        Ok(())
-    }
 }

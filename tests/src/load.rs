@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+pub mod steady;
+
 /// Between two attempts to connect where nobody listens.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 /// A longer answer fails the request.
