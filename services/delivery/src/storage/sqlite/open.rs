@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite_migration::{M, Migrations};
 
 use super::endpoints::reseal;
@@ -57,6 +58,7 @@ pub(super) fn file(path: &Path, vault: &Vault) -> anyhow::Result<Connection> {
     let mut connection =
         Connection::open(path).with_context(|| format!("opening {}", path.display()))?;
     connection.busy_timeout(BUSY)?;
+    keep_plans(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
@@ -72,11 +74,19 @@ pub(super) fn file(path: &Path, vault: &Vault) -> anyhow::Result<Connection> {
 /// A store that is gone with its connection.
 pub(super) fn memory() -> anyhow::Result<Connection> {
     let mut connection = Connection::open_in_memory()?;
+    keep_plans(&connection)?;
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     prepare(&mut connection)?;
     Bound::prepare(&connection)?;
     Ok(connection)
+}
+
+/// A prepared statement is planned once. Otherwise SQLite plans it again for each value of a LIMIT, which takes longer
+/// than the statement.
+pub(super) fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn prepare(connection: &mut Connection) -> anyhow::Result<()> {

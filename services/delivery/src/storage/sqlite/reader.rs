@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::open::BUSY;
+use super::open::{BUSY, keep_plans};
 use super::writer::judge;
 use crate::error::Error;
 
@@ -27,6 +27,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
+        keep_plans(&connection)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
