@@ -22,15 +22,15 @@ pub(super) fn change(
     {
         return Ok(Err(fenced));
     }
-    let Some((endpoint, from_hub)) = update(tx, change)? else {
+    if !update(tx, change)? {
         return Ok(Err(Error::Stale));
-    };
+    }
     let (lane, now) = (change.lane, change.now);
     if let Some(ended) = &change.ended {
         record(tx, lane, change.position, ended)?;
     }
     if let Some(epoch) = change.report
-        && from_hub
+        && is_from_hub(tx, lane, change.position)?
     {
         let error = change
             .ended
@@ -40,6 +40,7 @@ pub(super) fn change(
         report(tx, lane, change.position, epoch, &told)?;
     }
     if let Some(reason) = change.disable {
+        let endpoint = endpoint_of(tx, lane, change.position)?;
         endpoints::disable(tx, lane, endpoint, reason, now)?;
     }
     for raised in &change.raise {
@@ -48,22 +49,34 @@ pub(super) fn change(
     Ok(Ok(()))
 }
 
-/// Writes the new life; answers the endpoint and whether event-store is told, or `None` where the version is another.
-fn update(tx: &Transaction<'_>, change: &Change) -> Result<Option<(Position, bool)>> {
+/// Whether event-store is told of a delivery.
+fn is_from_hub(tx: &Transaction<'_>, lane: Lane, delivery: Position) -> Result<bool> {
+    tx.prepare_cached("SELECT from_hub FROM deliveries WHERE lane = ? AND position = ?")?
+        .query_row(params![lane, delivery], |row| row.get(0))
+}
+
+fn endpoint_of(tx: &Transaction<'_>, lane: Lane, delivery: Position) -> Result<Position> {
+    tx.prepare_cached("SELECT endpoint FROM deliveries WHERE lane = ? AND position = ?")?
+        .query_row(params![lane, delivery], |row| row.get(0))
+}
+
+/// Writes the new life; answers whether the version was the one that is there. Without RETURNING, for which SQLite keeps
+/// a table and a journal of each statement.
+fn update(tx: &Transaction<'_>, change: &Change) -> Result<bool> {
     let (lane, life) = (change.lane, &change.life);
     let tail = match change.to_tail {
         true => Some(advance(tx, lane, 1)?),
         false => None,
     };
-    tx.prepare_cached(
-        "UPDATE deliveries SET version = ?, status = ?, reason = ?, generation = ?, next_trigger = ?, started = ?,
+    let changed = tx
+        .prepare_cached(
+            "UPDATE deliveries SET version = ?, status = ?, reason = ?, generation = ?, next_trigger = ?, started = ?,
             started_before = ?, finished = ?, interrupted = ?, interrupted_in_a_row = ?, stop = ?, due_at = ?,
             age_from = ?, open_epoch = ?, open_alone = ?, open_at = ?, open_trigger = ?, blocks = ?,
             code = coalesce(?, code), order_at = coalesce(?, order_at), ended_at = ?
-         WHERE lane = ? AND position = ? AND version = ? RETURNING endpoint, from_hub",
-    )?
-    .query_row(
-        params![
+         WHERE lane = ? AND position = ? AND version = ?",
+        )?
+        .execute(params![
             life.version,
             life.state.status().as_str(),
             life.state.reason(),
@@ -88,10 +101,8 @@ fn update(tx: &Transaction<'_>, change: &Change) -> Result<Option<(Position, boo
             lane,
             change.position,
             change.version,
-        ],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
-    .optional()
+        ])?;
+    Ok(changed > 0)
 }
 
 fn record(tx: &Transaction<'_>, lane: Lane, delivery: Position, ended: &Ended) -> Result<()> {

@@ -46,13 +46,14 @@ pub(super) fn fence(
 
 /// Gives out the next `count` positions; answers the first.
 pub(super) fn advance(tx: &Transaction<'_>, lane: Lane, count: u64) -> Result<Position> {
-    let head: Position = tx
-        .prepare_cached(
-            "INSERT INTO lanes (lane, owner, epoch, head) VALUES (?1, '', 0, ?2)
-             ON CONFLICT (lane) DO UPDATE SET head = head + ?2 RETURNING head",
-        )?
-        .query_row(params![lane, count], |row| row.get(0))?;
-    Ok(head - count + 1)
+    let known = tx
+        .prepare_cached("UPDATE lanes SET head = head + ? WHERE lane = ?")?
+        .execute(params![count, lane])?;
+    if known == 0 {
+        tx.prepare_cached("INSERT INTO lanes (lane, owner, epoch, head) VALUES (?, '', 0, ?)")?
+            .execute(params![lane, count])?;
+    }
+    Ok(head(tx, lane)? - count + 1)
 }
 
 pub(super) fn head(connection: &Connection, lane: Lane) -> Result<Position> {
