@@ -85,6 +85,8 @@ struct Shared<C: Commit> {
 struct Queue<C: Commit> {
     urgent: VecDeque<Waiting<C>>,
     normal: Turns<Waiting<C>>,
+    /// The writer sleeps until it is woken.
+    idle: bool,
     stopped: bool,
 }
 
@@ -128,6 +130,7 @@ impl<C: Commit> GroupCommit<C> {
         let queue = Queue {
             urgent: VecDeque::new(),
             normal: Turns::new(),
+            idle: false,
             stopped: false,
         };
         let shared = Arc::new(Shared {
@@ -165,7 +168,7 @@ impl<C: Commit> GroupCommit<C> {
 
     async fn enqueue(&self, write: C::Write, urgent: bool) -> Result<C::Answer, Refusal<C::Error>> {
         let (answer, answered) = oneshot::channel();
-        {
+        let sleeps = {
             let mut queue = self.shared.lock();
             if queue.stopped {
                 return Err(Refusal::Stopped);
@@ -178,8 +181,12 @@ impl<C: Commit> GroupCommit<C> {
                 admit(&queue.normal, payer, weight, self.shared.capacity)?;
                 queue.normal.push(payer, weight, Waiting { write, answer });
             }
+            std::mem::take(&mut queue.idle)
+        };
+        // A writer at work looks by itself, and to wake it is a system call.
+        if sleeps {
+            self.shared.arrived.notify_one();
         }
-        self.shared.arrived.notify_one();
         answered.await.unwrap_or(Err(Refusal::Stopped))
     }
 }
@@ -245,6 +252,7 @@ fn next_group<C: Commit>(shared: &Shared<C>) -> Option<Group<C>> {
         if queue.stopped {
             return None;
         }
+        queue.idle = true;
         queue = shared
             .arrived
             .wait(queue)
