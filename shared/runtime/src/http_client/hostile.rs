@@ -16,8 +16,9 @@ pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 /// Look-ups at once. Each blocks a thread until the resolver answers, and a service's reads need threads of the same pool:
 /// names that never resolve may not take all of them.
 const LOOK_UPS_MAX: usize = 64;
-/// Kept connections to one host.
-const IDLE_PER_HOST: usize = 64;
+/// Kept connections to one host: as many as may be in use at once, or a busy endpoint would be connected to anew all the
+/// time.
+const IDLE_PER_HOST: usize = 256;
 
 /// A name leads to an address that is not permitted. Which is not told: whoever chose the name would learn from it.
 #[derive(Debug, thiserror::Error)]
