@@ -276,9 +276,10 @@ impl Worker {
                     let item = self.item(stored.position, stored.order_at, stored.line, life);
                     self.enqueue(live, item);
                 }
-                Effect::Report => self.outcomes.notify_one(),
+                // Of a client's own events event-store knows nothing.
+                Effect::Report if stored.event.source.is_some() => self.outcomes.notify_one(),
                 Effect::Shout(reason) => self.shout(live, stored, life, *reason),
-                Effect::Send { .. } | Effect::Disable(_) | Effect::Refuse(_) => {}
+                Effect::Report | Effect::Send { .. } | Effect::Disable(_) | Effect::Refuse(_) => {}
             }
         }
         if life.state.is_terminal() && live.is_strict() {

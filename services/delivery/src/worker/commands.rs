@@ -79,10 +79,11 @@ impl Worker {
                 ..self.change(&stored, life)
             };
             self.report_if(&mut change, &stored, &effects);
+            let reports = change.report.is_some();
             match self.change_one(change).await {
                 Ok(()) => {
                     self.overtake(&stored).await;
-                    if effects.contains(&Effect::Report) {
+                    if reports {
                         self.outcomes.notify_one();
                     }
                     return Ok(());
