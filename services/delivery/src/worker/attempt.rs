@@ -39,6 +39,8 @@ impl Worker {
         attempt: impl Future<Output = Left> + Send + 'static,
     ) {
         let worker = Arc::clone(self);
+        // It is large, and would be moved several times on its way into a task.
+        let attempt = Box::pin(attempt);
         self.attempts.spawn(async move {
             // A panic ends this attempt alone.
             let left = AssertUnwindSafe(attempt).catch_unwind().await;
