@@ -55,7 +55,7 @@ impl Client {
         accepted.collect()
     }
 
-    /// Those to an endpoint, newest first, [`PAGE`] at most.
+    /// Those to an endpoint, newest first, one page at most.
     pub async fn deliveries(&self, endpoint: &str) -> anyhow::Result<Vec<Value>> {
         let path = format!("/webhooks/deliveries?endpoint={endpoint}&limit={PAGE}");
         let page = api::get(&self.url(&path)).await?;
