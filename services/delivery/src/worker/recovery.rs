@@ -19,42 +19,61 @@ const PAGE: usize = 4_096;
 /// So that what always fails at once does not fail in a tight loop.
 const PUT_BACK_AFTER: Duration = Duration::from_secs(1);
 
+/// What a new owner finds.
+#[derive(Default)]
+struct Found {
+    open: usize,
+    /// Attempts whose owner died.
+    left_open: Vec<Position>,
+    /// Endpoints that have failed.
+    careful: HashSet<Position>,
+}
+
 impl Worker {
     pub(super) async fn recover_open(self: &Arc<Self>) -> Result<(), Error> {
-        let (mut after, mut open, mut interrupted) = (0, 0_usize, 0_usize);
-        let mut careful = HashSet::new();
-        loop {
-            let page = self.outside.storage.waiting(LANE, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.position;
-            open += page.len();
-            let mut left_open = Vec::new();
-            for waiting in page {
-                if waiting.attempt_open {
-                    left_open.push(waiting.position);
-                } else {
-                    if waiting.failed {
-                        careful.insert(waiting.endpoint);
-                    }
-                    self.schedule(&waiting);
-                }
-            }
-            interrupted += left_open.len();
-            self.interrupt(left_open).await?;
+        let storage = &self.outside.storage;
+        let mut found = Found::default();
+        let mut page = storage.waiting(LANE, 0, PAGE).await?;
+        while let Some(last) = page.last() {
+            let after = last.position;
+            // The next page is read meanwhile: with a large backlog this is most of a start.
+            let (next, ()) = tokio::join!(storage.waiting(LANE, after, PAGE), async {
+                self.take_over_page(page, &mut found);
+            });
+            page = next?;
         }
         self.restore_blocks().await?;
         // An endpoint that failed before the start is asked once before it gets everything.
-        for endpoint in careful {
+        for endpoint in found.careful {
             let now = self.both_clocks();
             self.queues().be_careful(endpoint, now);
         }
+        let interrupted = found.left_open.len();
+        // Last, so that what this says to clients is not met on the way.
+        for positions in found.left_open.chunks(PAGE) {
+            self.interrupt(positions.to_vec()).await?;
+        }
         tracing::info!(
             epoch = self.epoch,
-            open,
+            open = found.open,
             interrupted,
             "took over what is open"
         );
         Ok(())
+    }
+
+    fn take_over_page(&self, page: Vec<Waiting>, found: &mut Found) {
+        found.open += page.len();
+        for waiting in page {
+            if waiting.attempt_open {
+                found.left_open.push(waiting.position);
+                continue;
+            }
+            if waiting.failed {
+                found.careful.insert(waiting.endpoint);
+            }
+            self.schedule(&waiting);
+        }
     }
 
     /// What is open for a removed endpoint is left to the job that ends it.
