@@ -3,10 +3,12 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use system_tests::api;
+use system_tests::binaries;
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::hub::{Hub, STRIPE_SECRET};
 use system_tests::receiver::{Receiver, Receiving};
 use system_tests::stage::Stage as _;
+use tokio::process::Command;
 
 const FAULTS: &str = "/destinations/pagerduty/faults";
 
@@ -322,4 +324,54 @@ async fn a_service_that_is_told_to_stop_waits_for_the_answer_on_its_way() {
     assert_eq!(delivery["attempts_started"], 1, "{delivery}");
     assert_eq!(delivery["interrupted"], 0);
     assert_eq!(receiver.received().await.unwrap()["count"], 1);
+}
+
+#[tokio::test]
+async fn stores_that_are_restored_from_a_backup_go_on_from_there() {
+    let hub = Hub::start().await.unwrap();
+    send(&hub, "evt_before", "payout.failed").await;
+    delivered(&hub, "evt_before").await;
+    let copies = tempfile::tempdir().unwrap();
+    let copied = Command::new(binaries::folder().await.unwrap().join("signalpost"))
+        .arg("backup")
+        .arg(copies.path().join("copies"))
+        .current_dir(hub.folder())
+        .output()
+        .await
+        .unwrap();
+    assert!(copied.status.success(), "{copied:?}");
+    send(&hub, "evt_after", "payout.failed").await;
+    delivered(&hub, "evt_after").await;
+
+    let stores = ["delivery", "event-store"];
+    for store in stores {
+        hub.kill(store).await.unwrap();
+        let live = hub.folder().join("data").join(format!("{store}.db"));
+        for beside in ["-wal", "-shm"] {
+            // Not there where the process had put everything into the file.
+            let _absent = std::fs::remove_file(format!("{}{beside}", live.display()));
+        }
+        let copy = copies.path().join("copies").join(format!("{store}.db"));
+        std::fs::copy(copy, live).unwrap();
+    }
+    for store in stores {
+        hub.restart(store).await.unwrap();
+    }
+    eventually("the stores to answer", PATIENCE, async || {
+        let ready = api::get(&hub.url("/readyz")).await.unwrap();
+        if ready.status == 200 {
+            Ok(())
+        } else {
+            Err(ready.text())
+        }
+    })
+    .await
+    .unwrap();
+
+    send(&hub, "evt_new", "payout.failed").await;
+    delivered(&hub, "evt_new").await;
+    delivered(&hub, "evt_before").await;
+    assert_eq!(pages(&hub, "evt_before").await, 1, "it is known");
+    let lost = api::get(&hub.url("/events/evt_after")).await.unwrap();
+    assert_eq!(lost.status, 404, "what came after the copy is not in it");
 }
