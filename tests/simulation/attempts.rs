@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use delivery::domain::queues::{Answer, Permit};
-use delivery::domain::transition::{Effect, Input};
+use delivery::domain::transition::Input;
 use jiff::Timestamp;
 use rand::RngExt as _;
 
 use super::bugs::Bug;
 use super::destination::Outcome;
 use super::invariants::Invariant;
-use super::model::{Commit, Position, Row};
+use super::model::{Change, Commit, Position, Row};
 use super::reign::Reign;
-use super::shared::Shared;
-use super::worker::{Flight, TIMEOUT, Then, Worker};
+use super::shared::{Decided, Shared};
+use super::worker::{Behind, Flight, TIMEOUT, Then, Worker};
 
 /// So many are taken in one go.
 const AT_ONCE: usize = 3;
@@ -24,7 +24,7 @@ impl Worker {
             return;
         };
         let now = shared.now;
-        if reign.starts_from <= now.mono && may_send(&reign, shared) {
+        if reign.starts_from <= now.mono && reign.is_settled() && may_send(&reign, shared) {
             for turn in reign.queues.take(now, AT_ONCE) {
                 reign.queued.remove(&turn.position);
                 let endpoint = usize::try_from(turn.endpoint).expect("an index");
@@ -81,12 +81,8 @@ impl Worker {
             return self.send_now(Flight::new(row, epoch, permit), shared);
         }
         let decided = shared.decide(&row, input, Some(epoch));
-        let sends = decided
-            .effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send { .. }));
         match decided.commit {
-            Some(commit) if sends => {
+            Some(commit) if decided.sends() => {
                 let flight = Flight::new(decided.row, epoch, permit);
                 self.pending.push((commit, Then::Send(flight)));
             }
@@ -128,7 +124,9 @@ impl Worker {
                 )
             },
         );
-        shared.ledger.sent(&shared.store, position, attempt);
+        let line = shared.endpoints[flight.row.endpoint].strict;
+        let line = line.then_some((flight.row.endpoint, flight.row.line));
+        shared.ledger.sent(&shared.store, &flight.row, line);
         let (outcome, took) = shared.moods[flight.row.endpoint].answer(&mut shared.rng);
         let worker = self.process.worker;
         shared.note(|| {
@@ -185,11 +183,21 @@ impl Worker {
         }
     }
 
-    /// Writes the end of an attempt: decided from what was last seen and, if somebody was before us, once more.
+    /// Writes the end of an attempt, where it can with the start of the one behind it: decided from what was last seen and,
+    /// if somebody was before us, once more.
     fn record(&mut self, flight: Flight, input: Input, shared: &mut Shared) {
         let (position, epoch) = (flight.row.position, flight.epoch);
         let asked_s = flight.outcome.asked_s();
-        let mut decided = shared.decide(&flight.row, input, None);
+        let mut decided = shared.ask(&flight.row, input);
+        if let Some(behind) = self.take_behind(&decided, epoch, shared) {
+            if shared.bug == Some(Bug::NextBeforeOutcome) {
+                return self.send_next_first(behind, flight, shared);
+            }
+            decided.commit = self.offer_both(&decided, behind, shared);
+        }
+        if decided.commit.is_none() {
+            decided = shared.decide(&flight.row, input, None);
+        }
         if decided.commit.is_none()
             && let Some(row) = shared.store.written.row(position).cloned()
         {
@@ -207,6 +215,100 @@ impl Worker {
         }
         let result = matches!(input, Input::Finish { .. }).then_some(flight);
         self.then_follow(decided.commit, position, epoch, result);
+    }
+
+    /// Of a strict line that goes on: the one behind, if it could be sent at once, with its start decided.
+    fn take_behind(&mut self, ahead: &Decided, epoch: u64, shared: &mut Shared) -> Option<Behind> {
+        let row = &ahead.row;
+        let ends = row.life.state.is_terminal() && !row.blocks && !ahead.disables();
+        if !shared.endpoints[row.endpoint].strict || !ends {
+            return None;
+        }
+        let reign = self.reign.as_mut().filter(|reign| reign.epoch == epoch)?;
+        if !may_send(reign, shared) {
+            return None;
+        }
+        let key = row.endpoint as u64;
+        let turn = reign
+            .queues
+            .take_behind(key, row.line, row.position, shared.now)?;
+        reign.queued.remove(&turn.position);
+        reign.taken(row.endpoint, Some(&turn.permit), shared);
+        let mut behind = shared.store.durable.row(turn.position).cloned()?;
+        shared.ledger.taken(&behind, turn.due_at, shared.now);
+        behind.life.due_at = behind.life.due_at.map(|due| due.min(turn.due_at));
+        let alone = false;
+        let decided = shared.ask(&behind, Input::Start { epoch, alone });
+        let taken = Behind {
+            change: decided.change(Some(epoch)),
+            flight: Flight::new(decided.row.clone(), epoch, Some(turn.permit)),
+            turn,
+            ahead: row.position,
+        };
+        if decided.sends() {
+            return Some(taken);
+        }
+        self.give_back(taken, shared);
+        None
+    }
+
+    /// Both in one commit. Where somebody was before us, the one behind is given back.
+    fn offer_both(
+        &mut self,
+        ahead: &Decided,
+        behind: Behind,
+        shared: &mut Shared,
+    ) -> Option<Commit> {
+        let both = Change {
+            next: Some(Box::new(behind.change.clone())),
+            ..ahead.change(None)
+        };
+        let commit = shared.offer(both);
+        match commit {
+            Some(commit) => self
+                .pending
+                .push((commit, Then::HandOver(Box::new(behind)))),
+            None => self.give_back(behind, shared),
+        }
+        commit
+    }
+
+    /// The planted bug: the next is counted and sent, and the outcome of the one ahead is written when there is time.
+    fn send_next_first(&mut self, behind: Behind, mut ahead: Flight, shared: &mut Shared) {
+        match shared.offer(behind.change.clone()) {
+            Some(commit) => self
+                .pending
+                .push((commit, Then::HandOver(Box::new(behind)))),
+            None => self.give_back(behind, shared),
+        }
+        ahead.ends_at = shared.now.mono + TIMEOUT;
+        self.flights.push(ahead);
+    }
+
+    /// Its line is its own.
+    pub(crate) fn hand_over(&mut self, behind: Behind, shared: &mut Shared) {
+        let Behind {
+            turn,
+            ahead,
+            flight,
+            ..
+        } = behind;
+        let epoch = flight.epoch;
+        if let Some(reign) = self.reign.as_mut().filter(|reign| reign.epoch == epoch) {
+            reign.queues.hand_over(&turn, ahead, shared.now);
+        }
+        self.send(flight, shared);
+    }
+
+    fn give_back(&mut self, behind: Behind, shared: &mut Shared) {
+        let Some(reign) = &mut self.reign else {
+            return;
+        };
+        give_back(reign, behind.flight.permit, shared);
+        // What somebody did meanwhile will be read, and until then it waits.
+        if let Some(row) = shared.store.durable.row(behind.turn.position).cloned() {
+            reign.follow(&row, shared);
+        }
     }
 
     pub(crate) fn then_follow(

@@ -1,4 +1,5 @@
-//! Eleven mistakes that a delivery service can be built with. Each is planted around the production code, and must be found.
+//! Mistakes that a delivery service can be built with: the eleven of `reliability.md`, and one against strict order. Each is
+//! planted around the production code, and must be found.
 
 use super::invariants::Invariant;
 
@@ -27,10 +28,12 @@ pub(crate) enum Bug {
     NoFence,
     /// The lane of a dead owner is left to it.
     NeverReclaimed,
+    /// In a strict line the next is sent before the outcome of the one ahead is on disk.
+    NextBeforeOutcome,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::CountedAtCommit,
         Self::LeaseShorterThanTimeout,
         Self::CheckThenInsert,
@@ -42,26 +45,29 @@ impl Bug {
         Self::EpochReused,
         Self::NoFence,
         Self::NeverReclaimed,
+        Self::NextBeforeOutcome,
     ];
 
-    /// What finds it. With lanes a stale commit is told by S3 and S9 alike.
+    /// What finds it. With lanes a stale commit is told by S3 and S9 alike; what is sent again breaks its
+    /// line too.
     pub(crate) fn found_by(self) -> &'static [Invariant] {
         match self {
             Self::CountedAtCommit => &[Invariant::S6],
             Self::LeaseShorterThanTimeout | Self::EpochReused => &[Invariant::S7],
             Self::CheckThenInsert => &[Invariant::S2],
-            Self::RedeliversDelivered => &[Invariant::S8],
+            Self::RedeliversDelivered => &[Invariant::S8, Invariant::Order],
             Self::AckBeforeSync | Self::NoticeLater | Self::BreakerDropsQueued => &[Invariant::S1],
             Self::SendsWhileOpen => &[Invariant::S10],
             Self::NoFence => &[Invariant::S3, Invariant::S9],
             Self::NeverReclaimed => &[Invariant::L1],
+            Self::NextBeforeOutcome => &[Invariant::Order],
         }
     }
 
     /// Within how many seeds it must be found.
     pub(crate) fn seeds(self) -> u64 {
         match self {
-            Self::EpochReused => 3_000,
+            Self::EpochReused | Self::NextBeforeOutcome => 3_000,
             _ => 200,
         }
     }

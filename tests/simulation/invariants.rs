@@ -1,5 +1,6 @@
 //! What must hold, by name, and the ledger of an observer who sees everything and trusts nobody.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) enum Invariant {
     S13,
     /// Nothing of one client reaches, or is moved by, another.
     S14,
+    /// Strict order: in a line, all sends of a delivery follow each other, and first attempts go in the order of intake.
+    Order,
     /// Everything ends within its longest wait, the lease and a poll.
     L1,
     /// What is due, and held by nothing, has its turn.
@@ -82,11 +85,24 @@ struct Trace {
     seen: Option<Life>,
 }
 
+/// What was sent of one line of a strict endpoint.
+#[derive(Default)]
+struct Sent {
+    /// The last, and its generation.
+    last: Option<(Position, u32)>,
+    /// All before it.
+    before: HashSet<(Position, u32)>,
+    /// The latest of those that nobody has retried by hand.
+    furthest: Position,
+}
+
 /// What an observer knows.
 pub(crate) struct Ledger {
     first: Option<Violation>,
     acked: Vec<Acked>,
     traces: Vec<Trace>,
+    /// By endpoint and line.
+    lines: HashMap<(usize, u64), Sent>,
     granted: u64,
     /// Results that were offered too late.
     pub(crate) stale: u64,
@@ -101,6 +117,7 @@ impl Ledger {
             first: None,
             acked: Vec::new(),
             traces: Vec::new(),
+            lines: HashMap::new(),
             granted: 0,
             stale: 0,
             set_back_at: Duration::ZERO,
@@ -161,8 +178,12 @@ impl Ledger {
         self.granted = before.max(epoch);
     }
 
-    /// A request leaves.
-    pub(crate) fn sent(&mut self, store: &Store, position: Position, attempt: u32) {
+    /// A request leaves; `line` where order is strict.
+    pub(crate) fn sent(&mut self, store: &Store, row: &Row, line: Option<(usize, u64)>) {
+        if let Some(line) = line {
+            self.sent_in(line, row);
+        }
+        let (position, attempt) = (row.position, row.life.started);
         let started = store
             .durable
             .row(position)
@@ -176,6 +197,27 @@ impl Ledger {
         });
         self.must(attempt > last, Invariant::S7, || {
             format!("{position}: attempt {attempt} after {last}")
+        });
+    }
+
+    fn sent_in(&mut self, line: (usize, u64), row: &Row) {
+        let Sent {
+            last,
+            before,
+            furthest,
+        } = self.lines.entry(line).or_default();
+        let this = (row.position, row.life.generation);
+        if *last == Some(this) {
+            return;
+        }
+        before.extend(last.replace(this));
+        let is_late = row.life.generation == 0 && row.position < *furthest;
+        if row.life.generation == 0 {
+            *furthest = row.position.max(*furthest);
+        }
+        let is_new = !before.contains(&this) && !is_late;
+        self.must(is_new, Invariant::Order, || {
+            format!("{this:?} is sent after what is behind it, in {line:?}")
         });
     }
 

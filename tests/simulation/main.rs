@@ -13,8 +13,8 @@
 //!   process, syncs, crashes, a wall clock that is set by up to two hours, retries and cancels by hand, endpoints that are
 //!   disabled and enabled.
 //! - `recovery`: then the faults stop, and all must come to an end.
-//! - `invariants`: what must hold, S1–S14 after each step and L1–L4 at the end, checked by an observer with a ledger.
-//! - `bugs`: eleven mistakes, planted around the production code; each must be found.
+//! - `invariants`: what must hold, S1–S14 and strict order after each step and L1–L4 at the end, checked by an observer with a ledger.
+//! - `bugs`: twelve mistakes, planted around the production code; each must be found.
 //!
 //! Not modelled: HTTP, bytes and signatures; that a record once synced is lost or changed; several lanes; a process that is
 //! paused between its look at the lease and the send; recovery jobs, retention, limits of the intake, changed settings and

@@ -172,6 +172,7 @@ impl Tables {
 }
 
 /// A change of a delivery, decided from what `from` says of it.
+#[derive(Clone)]
 pub(crate) struct Change {
     pub(crate) from: u32,
     pub(crate) row: Row,
@@ -179,6 +180,18 @@ pub(crate) struct Change {
     pub(crate) fence: Option<u64>,
     /// The endpoint is disabled with it.
     pub(crate) disable: bool,
+    /// The start of the one behind it: both, or neither.
+    pub(crate) next: Option<Box<Change>>,
+}
+
+impl Change {
+    fn writes(self) -> Vec<Write> {
+        let endpoint = self.row.endpoint;
+        let mut writes = vec![Write::Row(self.row)];
+        writes.extend(self.disable.then_some(Write::Endpoint(endpoint, false)));
+        writes.extend(self.next.into_iter().flat_map(|next| next.writes()));
+        writes
+    }
 }
 
 pub(crate) struct Store {
@@ -288,18 +301,21 @@ impl Store {
 
     /// `None`, and nothing is changed, when somebody else was first, or owns the lane.
     pub(crate) fn change(&mut self, change: Change) -> Option<Commit> {
-        let found = self.written.row(change.row.position);
-        let seen = found.is_some_and(|row| row.life.version == change.from);
-        let fenced = change
-            .fence
-            .is_some_and(|epoch| epoch != self.written.lease.epoch);
-        if (!seen || fenced) && self.bug != Some(Bug::NoFence) {
+        if !self.takes(&change) && self.bug != Some(Bug::NoFence) {
             self.refused += 1;
             return None;
         }
-        let disable = change
-            .disable
-            .then_some(Write::Endpoint(change.row.endpoint, false));
-        Some(self.commit([Write::Row(change.row)].into_iter().chain(disable)))
+        Some(self.commit(change.writes()))
+    }
+
+    /// Whether its writer saw the last version, and owns the lane where only an owner may write.
+    fn takes(&self, change: &Change) -> bool {
+        let found = self.written.row(change.row.position);
+        let seen = found.is_some_and(|row| row.life.version == change.from);
+        let owned = change
+            .fence
+            .is_none_or(|epoch| epoch == self.written.lease.epoch);
+        let next = change.next.as_deref();
+        seen && owned && next.is_none_or(|next| self.takes(next))
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Reign {
     pub(crate) starts_from: Duration,
     /// Those that an earlier epoch had on their way.
     pub(crate) left_open: Vec<Position>,
+    /// Those of them whose end is being written. As at a start of the service, nothing goes before all are where they belong.
+    pub(crate) interrupting: BTreeSet<Position>,
     /// What the queues hold.
     pub(crate) queued: BTreeSet<Position>,
 }
@@ -60,6 +62,7 @@ impl Reign {
             seen: 0,
             starts_from,
             left_open: Vec::new(),
+            interrupting: BTreeSet::new(),
             queued: BTreeSet::new(),
         };
         for endpoint in 0..shared.endpoints.len() {
@@ -116,8 +119,13 @@ impl Reign {
         self.seen = tables.head;
     }
 
+    pub(crate) fn is_settled(&self) -> bool {
+        self.left_open.is_empty() && self.interrupting.is_empty()
+    }
+
     /// The queues are told where a delivery stands that is not on its way.
     pub(crate) fn follow(&mut self, row: &Row, shared: &Shared) {
+        self.interrupting.remove(&row.position);
         let (key, life, now) = (row.endpoint as u64, &row.life, shared.now);
         let again = shared.bug == Some(Bug::RedeliversDelivered)
             && row.position.is_multiple_of(3)
@@ -196,8 +204,9 @@ impl Reign {
         let before = self.queues.breaker(key);
         self.queues.release(permit, answer, now, jitter);
         let watch = &mut self.watch[endpoint];
-        watch.out -= 1;
-        watch.probes -= u32::from(permit.probe);
+        // Where an epoch is used twice, what an earlier reign took comes back to a later one.
+        watch.out = watch.out.saturating_sub(1);
+        watch.probes = watch.probes.saturating_sub(u32::from(permit.probe));
         if before != "open" && self.queues.breaker(key) == "open" {
             watch.opened_at = Some(now.mono);
             shared.note(|| format!("    endpoint {endpoint}: the breaker opens"));

@@ -36,6 +36,34 @@ pub(crate) struct Decided {
     pub(crate) commit: Option<Commit>,
 }
 
+impl Decided {
+    pub(crate) fn sends(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Send { .. }))
+    }
+
+    pub(crate) fn disables(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Disable(_)))
+    }
+
+    fn is_refused(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|effect| matches!(effect, Effect::Refuse(_)))
+    }
+
+    /// As it is offered to the store.
+    pub(crate) fn change(&self, fence: Option<u64>) -> Change {
+        Change {
+            from: self.row.life.version - 1,
+            row: self.row.clone(),
+            fence,
+            disable: self.disables(),
+            next: None,
+        }
+    }
+}
+
 impl Shared {
     pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(timeline) = &mut self.timeline {
@@ -48,6 +76,15 @@ impl Shared {
 
     /// Asks the production code what becomes of a delivery as it was seen, and offers that to the store.
     pub(crate) fn decide(&mut self, row: &Row, input: Input, fence: Option<u64>) -> Decided {
+        let mut decided = self.ask(row, input);
+        if !decided.is_refused() {
+            decided.commit = self.offer(decided.change(fence));
+        }
+        decided
+    }
+
+    /// As [`decide`](Self::decide); nothing is offered yet.
+    pub(crate) fn ask(&mut self, row: &Row, input: Input) -> Decided {
         let endpoint = &self.endpoints[row.endpoint];
         let is_wish = matches!(input, Input::Retry { .. } | Input::Stop(_));
         let is_planted = self.bug == Some(Bug::RedeliversDelivered) && !is_wish;
@@ -67,42 +104,28 @@ impl Shared {
             decided_at: self.now.mono,
             ..row.clone()
         };
-        let refused = effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Refuse(_)));
-        let commit = if refused {
-            None
-        } else {
-            self.offer(&row, row.life.version - 1, &effects, fence)
-        };
         Decided {
             row,
             effects,
-            commit,
+            commit: None,
         }
     }
 
-    fn offer(
-        &mut self,
-        row: &Row,
-        from: u32,
-        effects: &[Effect],
-        fence: Option<u64>,
-    ) -> Option<Commit> {
+    pub(crate) fn offer(&mut self, change: Change) -> Option<Commit> {
+        self.ledger.stale += u64::from(!self.may_be_taken(&change));
+        self.store.change(change)
+    }
+
+    /// By what the observer knows, who trusts no store.
+    fn may_be_taken(&self, change: &Change) -> bool {
         let written = &self.store.written;
-        let is_seen = written
-            .row(row.position)
-            .is_some_and(|row| row.life.version == from);
-        let is_owner = fence.is_none_or(|epoch| epoch == written.lease.epoch);
-        self.ledger.stale += u64::from(!is_seen || !is_owner);
-        self.store.change(Change {
-            from,
-            row: row.clone(),
-            fence,
-            disable: effects
-                .iter()
-                .any(|effect| matches!(effect, Effect::Disable(_))),
-        })
+        let row = written.row(change.row.position);
+        let is_seen = row.is_some_and(|row| row.life.version == change.from);
+        let is_owner = change
+            .fence
+            .is_none_or(|epoch| epoch == written.lease.epoch);
+        let next = change.next.as_deref();
+        is_seen && is_owner && next.is_none_or(|next| self.may_be_taken(next))
     }
 
     /// A change by somebody who is not the owner, who will read it.

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use delivery::domain::queues::Permit;
+use delivery::domain::queues::{Permit, Turn};
 use delivery::domain::transition::Input;
 
 use super::bugs::Bug;
 use super::destination::Outcome;
-use super::model::{Commit, Position, Process, Row};
+use super::model::{Change, Commit, Position, Process, Row};
 use super::reign::Reign;
 use super::shared::Shared;
 
@@ -53,12 +53,22 @@ pub(crate) enum Then {
         end: Duration,
     },
     Send(Flight),
+    /// As [`Send`](Self::Send), of one that was counted with the end of the one ahead of it.
+    HandOver(Box<Behind>),
     /// The queues are told what has become of it. A result is kept until it is durable.
     Follow {
         position: Position,
         epoch: u64,
         flight: Option<Flight>,
     },
+}
+
+/// The one behind another in a strict line, taken to be counted with the end of that one.
+pub(crate) struct Behind {
+    pub(crate) turn: Turn,
+    pub(crate) ahead: Position,
+    pub(crate) change: Change,
+    pub(crate) flight: Flight,
 }
 
 impl Flight {
@@ -133,10 +143,16 @@ impl Worker {
                 } if !shared.store.is_durable(commit) => {
                     self.flights.push(flight);
                 }
-                then @ (Then::Send(_) | Then::Own { .. }) if shared.store.is_durable(commit) => {
+                then @ (Then::Send(_) | Then::HandOver(_) | Then::Own { .. })
+                    if shared.store.is_durable(commit) =>
+                {
                     self.pending.push((commit, then));
                 }
-                Then::Own { .. } | Then::Renewed { .. } | Then::Send(_) | Then::Follow { .. } => {}
+                Then::Own { .. }
+                | Then::Renewed { .. }
+                | Then::Send(_)
+                | Then::HandOver(_)
+                | Then::Follow { .. } => {}
             }
         }
     }
@@ -144,7 +160,7 @@ impl Worker {
     fn excuse(&self, shared: &mut Shared) {
         let recording = self.pending.iter().filter_map(|(_, then)| match then {
             Then::Follow { flight, .. } => flight.as_ref(),
-            Then::Own { .. } | Then::Renewed { .. } | Then::Send(_) => None,
+            Then::Own { .. } | Then::Renewed { .. } | Then::Send(_) | Then::HandOver(_) => None,
         });
         for flight in self.flights.iter().chain(recording) {
             shared.ledger.fault(flight.row.position, flight.attempt());
@@ -162,6 +178,7 @@ impl Worker {
     pub(crate) fn holds(&self, position: Position) -> bool {
         let of_it = |(_, then): &(Commit, Then)| match then {
             Then::Send(flight) => flight.row.position == position,
+            Then::HandOver(behind) => behind.flight.row.position == position,
             Then::Follow {
                 position: other, ..
             } => *other == position,
@@ -206,6 +223,7 @@ impl Worker {
                     }
                 }
                 Then::Send(flight) => self.send(flight, shared),
+                Then::HandOver(behind) => self.hand_over(*behind, shared),
                 Then::Follow {
                     position, epoch, ..
                 } => self.follow(position, epoch, shared),
@@ -279,8 +297,8 @@ impl Worker {
         else {
             return;
         };
-        let epoch = reign.epoch;
-        for position in std::mem::take(&mut reign.left_open) {
+        let (epoch, left_open) = (reign.epoch, std::mem::take(&mut reign.left_open));
+        for position in left_open {
             let Some(row) = shared.store.written.row(position).cloned() else {
                 continue;
             };
@@ -289,6 +307,9 @@ impl Worker {
             } else {
                 Some(shared.store.commit([]))
             };
+            if let Some(reign) = &mut self.reign {
+                reign.interrupting.extend(commit.map(|_| position));
+            }
             self.then_follow(commit, position, epoch, None);
         }
     }

@@ -151,7 +151,7 @@ impl App {
 pub fn open(config: &Config, vitals: &Vitals) -> anyhow::Result<Arc<dyn Storage>> {
     storage::open(Options {
         url: config.delivery_database_url.clone(),
-        commit_seconds: vitals.commit_seconds.clone(),
+        timers: vitals.timers.clone(),
         vault: config.vault().map_err(anyhow::Error::msg)?,
     })
 }

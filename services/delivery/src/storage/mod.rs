@@ -45,22 +45,26 @@ pub const LANE: Lane = 0;
 pub struct Options {
     /// `memory:` or `sqlite:PATH`.
     pub url: String,
-    pub commit_seconds: Histogram,
+    pub timers: Timers,
     pub vault: Vault,
+}
+
+/// Where a store tells how long it takes.
+#[derive(Clone, Debug)]
+pub struct Timers {
+    pub commit: Histogram,
+    /// Of what was committed into the file; within the commit that made it due.
+    pub checkpoint: Histogram,
 }
 
 /// Opens the store that the URL names.
 pub fn open(options: Options) -> anyhow::Result<Arc<dyn Storage>> {
-    let Options {
-        url,
-        commit_seconds,
-        vault,
-    } = options;
+    let Options { url, timers, vault } = options;
     match url.split_once(':') {
-        Some(("memory", "")) => Ok(Arc::new(Sqlite::in_memory(commit_seconds, vault)?)),
+        Some(("memory", "")) => Ok(Arc::new(Sqlite::in_memory(timers, vault)?)),
         Some(("sqlite", path)) if !path.is_empty() => {
             let path = Path::new(path);
-            Ok(Arc::new(Sqlite::open(path, commit_seconds, vault)?))
+            Ok(Arc::new(Sqlite::open(path, timers, vault)?))
         }
         _ => anyhow::bail!("`{url}` is neither `memory:` nor `sqlite:PATH`"),
     }
@@ -206,6 +210,8 @@ pub struct Change {
     pub disable: Option<DisabledReason>,
     /// What is said of it to the client: events, with their deliveries.
     pub raise: Vec<Accept>,
+    /// The start of the one behind it in its line: both are committed, or neither.
+    pub next: Option<Box<Change>>,
     pub now: Timestamp,
 }
 

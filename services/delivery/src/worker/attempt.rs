@@ -70,7 +70,7 @@ impl Worker {
             }
             // An entry that a command has overtaken.
             [Effect::Refuse(Refusal::Terminal | Refusal::AttemptOpen)] => {
-                self.end_line(&live, &stored);
+                self.end_line(&live, &stored, &stored.life, stored.blocks);
                 return Left::Settled;
             }
             [Effect::Refuse(Refusal::NotAlone | Refusal::Stale)] => {
@@ -207,12 +207,24 @@ impl Worker {
         };
         self.report_if(&mut change, stored, &effects);
         let (life, disables) = (change.life.clone(), change.disable.is_some());
+        let frees_its_line = live.is_strict() && life.state.is_terminal() && !blocks;
+        let mut behind = match frees_its_line && !disables {
+            true => self.take_behind(stored).await,
+            false => None,
+        };
+        change.next = behind.as_ref().map(|behind| Box::new(behind.count()));
         let mut backoff = Backoff::up_to(PROMPT);
         loop {
             match self.change_one(change.clone()).await {
                 Err(Error::Passing(_) | Error::OverShare) => backoff.wait().await,
                 Ok(()) => break,
                 Err(fault) => {
+                    // Whichever of the two was not as it had been read: this one is decided without the other.
+                    if let Some(behind) = behind.take() {
+                        change.next = None;
+                        behind.give_back().await;
+                        continue;
+                    }
                     for raised in raised {
                         raised.plan.drop_slots();
                     }
@@ -223,7 +235,11 @@ impl Worker {
         if disables && let Err(fault) = self.read_endpoints().await {
             self.note_fault(&fault);
         }
-        self.act(live, stored, &life, blocks, &effects);
+        self.act(live, stored, &life, &effects);
+        match behind {
+            Some(behind) => behind.go(stored.position),
+            None => self.end_line(live, stored, &life, blocks),
+        }
         self.set_raised_going(raised).await;
         Ok(())
     }
@@ -248,6 +264,7 @@ impl Worker {
             report: None,
             disable: None,
             raise: Vec::new(),
+            next: None,
             now: self.now(),
         }
     }
@@ -264,14 +281,7 @@ impl Worker {
     }
 
     /// Carries out what the transition asked for, now that it is durable.
-    pub(super) fn act(
-        &self,
-        live: &Live,
-        stored: &Stored,
-        life: &Life,
-        blocks: bool,
-        effects: &[Effect],
-    ) {
+    pub(super) fn act(&self, live: &Live, stored: &Stored, life: &Life, effects: &[Effect]) {
         for effect in effects {
             match effect {
                 Effect::Wake { .. } => {
@@ -284,20 +294,15 @@ impl Worker {
                 Effect::Report | Effect::Send { .. } | Effect::Disable(_) | Effect::Refuse(_) => {}
             }
         }
-        if life.state.is_terminal() && live.is_strict() {
+    }
+
+    /// What has ended leaves its strict line, which goes on unless it stops there.
+    fn end_line(&self, live: &Live, stored: &Stored, life: &Life, blocks: bool) {
+        if live.is_strict() && life.state.is_terminal() {
             let (now, endpoint) = (self.both_clocks(), live.endpoint.position);
             self.queues()
                 .end(endpoint, stored.line, stored.position, blocks, now);
             self.look_again.notify_one();
-        }
-    }
-
-    /// A strict line goes on past what turned out to be ended already.
-    fn end_line(&self, live: &Live, stored: &Stored) {
-        if live.is_strict() && stored.life.state.is_terminal() {
-            let (now, endpoint) = (self.both_clocks(), live.endpoint.position);
-            self.queues()
-                .end(endpoint, stored.line, stored.position, stored.blocks, now);
         }
     }
 

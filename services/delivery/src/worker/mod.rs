@@ -36,6 +36,7 @@ use vitals::{Vitals, age_s, whole_s};
 
 mod attempt;
 mod backoff;
+mod behind;
 mod chance;
 mod commands;
 mod dispatch;

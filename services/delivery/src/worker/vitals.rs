@@ -4,12 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use runtime::metrics::Metrics;
 use tokio::time::Instant;
 
+use crate::storage::Timers;
+
 pub struct Vitals {
-    pub commit_seconds: Histogram,
+    pub timers: Timers,
     pub(crate) attempts: IntCounterVec,
     pub(crate) interrupted: IntCounter,
     pub(crate) put_back: IntCounter,
@@ -49,10 +51,16 @@ pub struct Facts {
 impl Vitals {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            commit_seconds: metrics.seconds(
-                "delivery_commit_seconds",
-                "Time of one commit of the store.",
-            ),
+            timers: Timers {
+                commit: metrics.seconds(
+                    "delivery_commit_seconds",
+                    "Time of one commit of the store, with the checkpoint that it may have made.",
+                ),
+                checkpoint: metrics.seconds(
+                    "delivery_checkpoint_seconds",
+                    "Time of one checkpoint: what was committed is moved from the write-ahead log into the file.",
+                ),
+            },
             attempts: metrics.counters(
                 "delivery_attempts_total",
                 "Finished attempts, by success or error.",

@@ -125,6 +125,34 @@ impl Lines {
         Some((line, change))
     }
 
+    /// The one behind `ahead`, which is on its way or was, leaves its place, if it is due by `passed`. The line stays busy
+    /// with `ahead` until [`hand_over`](Self::hand_over).
+    pub(super) fn take_behind(&mut self, line: u64, ahead: Position, passed: i64) -> Option<Entry> {
+        let found = self.lines.get_mut(&line)?;
+        let Some(Hold::Busy(busy)) = found.hold else {
+            return None;
+        };
+        let (_, behind) = found.waiting.first_key_value()?;
+        let Member { entry, suspect, .. } = *behind;
+        // A suspect waits until it can go alone.
+        if suspect || entry.0 > passed || busy.is_some_and(|busy| busy != ahead) {
+            return None;
+        }
+        found.hold = Some(Hold::Busy(Some(ahead)));
+        // The line has no head before and after.
+        self.leave(entry.1);
+        Some(entry)
+    }
+
+    /// The one behind is on its way now.
+    pub(super) fn hand_over(&mut self, line: u64, ahead: Position, behind: Position) {
+        self.change(line, |line| {
+            if line.hold == Some(Hold::Busy(Some(ahead))) {
+                line.hold = Some(Hold::Busy(Some(behind)));
+            }
+        });
+    }
+
     /// Whether one that does not wait could be the head at once.
     pub(super) fn is_free(&self, line: u64) -> bool {
         !self.lines.contains_key(&line)

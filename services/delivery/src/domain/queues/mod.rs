@@ -153,25 +153,39 @@ impl Queues {
     /// Takes a slot for a delivery that is not in here. `None` unless it could be sent at once and nothing of the endpoint
     /// that is due waits before it.
     pub fn reserve(&mut self, endpoint: Key, line: Option<u64>, now: Now) -> Option<Permit> {
-        self.ring(now);
-        if self.exclusive || !self.suspects.is_empty() || self.is_crowded() {
-            return None;
-        }
-        let found = self.endpoints.get_mut(&endpoint)?;
+        let found = self.free(endpoint, now)?;
         let line = line.filter(|_| found.rules.strict);
-        let waits = found.waiting.next_due();
-        let may = found.held(now).is_none()
-            && found.has_slot()
-            && waits.is_none_or(|due| due > passed(now.wall))
-            && line.is_none_or(|line| found.waiting.is_free(line));
-        let (client, speed) = (found.rules.client, found.speed);
-        if !may || !self.turns.has_room(client) || !self.has_room(speed) {
-            return None;
-        }
         if let Some(line) = line {
-            self.endpoints.get_mut(&endpoint)?.waiting.reserve(line);
+            if !found.waiting.is_free(line) {
+                return None;
+            }
+            found.waiting.reserve(line);
         }
         self.start(endpoint, line, false, now)
+    }
+
+    /// Strict lines only: takes the one behind `ahead`, for its start to be counted in the commit that ends `ahead`. `None`
+    /// unless it could be sent at once and nothing of the endpoint that is due waits before it. It keeps its line only by
+    /// [`hand_over`](Self::hand_over); what is not counted comes back by [`insert`](Self::insert).
+    pub fn take_behind(
+        &mut self,
+        endpoint: Key,
+        line: u64,
+        ahead: Position,
+        now: Now,
+    ) -> Option<Turn> {
+        let found = self.free(endpoint, now)?;
+        let waiting = &mut found.waiting;
+        let taken = waiting.take_behind(line, ahead, passed(now.wall))?;
+        self.turn(endpoint, taken, false, now)
+    }
+
+    /// Strict lines only: that `ahead` has ended and that the one behind it is counted are durable.
+    pub fn hand_over(&mut self, turn: &Turn, ahead: Position, now: Now) {
+        let Some(line) = turn.permit.line else { return };
+        self.with(turn.endpoint, now, |endpoint| {
+            endpoint.waiting.hand_over(line, ahead, turn.position);
+        });
     }
 
     /// Gives back a reservation whose delivery never came to be. Answers as [`release`](Self::release).
@@ -281,11 +295,16 @@ impl Queues {
 
     fn take_of(&mut self, endpoint: Key, alone: bool, now: Now) -> Option<Turn> {
         let waiting = &mut self.endpoints.get_mut(&endpoint)?.waiting;
-        let Taken { entry, line } = if alone {
+        let taken = if alone {
             waiting.take_suspect()?
         } else {
             waiting.take(passed(now.wall))?
         };
+        self.turn(endpoint, taken, alone, now)
+    }
+
+    fn turn(&mut self, endpoint: Key, taken: Taken, alone: bool, now: Now) -> Option<Turn> {
+        let Taken { entry, line } = taken;
         let (due, position) = entry;
         Some(Turn {
             endpoint,
@@ -293,6 +312,23 @@ impl Queues {
             due_at: timestamp(due),
             permit: self.start(endpoint, line, alone, now)?,
         })
+    }
+
+    /// The endpoint, if one more could be sent there at once and nothing of it that is due waits before that.
+    fn free(&mut self, endpoint: Key, now: Now) -> Option<&mut Endpoint> {
+        self.ring(now);
+        if self.exclusive || !self.suspects.is_empty() {
+            return None;
+        }
+        let found = self.endpoints.get(&endpoint)?;
+        let (client, waits) = (found.rules.client, found.waiting.next_due());
+        let may = found.held(now).is_none()
+            && found.has_slot()
+            && waits.is_none_or(|due| due > passed(now.wall))
+            && !self.is_crowded(client)
+            && self.turns.has_room(client)
+            && self.has_room(found.speed);
+        self.endpoints.get_mut(&endpoint).filter(|_| may)
     }
 
     /// Takes the slot.
@@ -323,9 +359,10 @@ impl Queues {
         self.in_flight < total && (speed == Speed::Quick || self.unproven < unproven_max)
     }
 
-    /// Slots are scarce and others wait for their turn, which is not to be jumped (L2).
-    fn is_crowded(&self) -> bool {
-        self.in_flight >= self.capacity.total / 2 && self.turns.next(true).is_some()
+    /// Slots are scarce, in all or for the client, and others wait for their turn, which is not to be jumped (L2).
+    fn is_crowded(&self, client: Key) -> bool {
+        let is_scarce = self.in_flight >= self.capacity.total / 2;
+        (is_scarce && self.turns.next(true).is_some()) || self.turns.is_crowded(client)
     }
 
     /// It is a suspect's turn, which is sent when all that is on its way has ended; nothing joins those.

@@ -104,6 +104,15 @@ impl Turns {
         found.is_some_and(|client| client.in_flight < self.per_client)
     }
 
+    /// Half of the client's share is taken, and others of its endpoints wait for theirs.
+    pub(super) fn is_crowded(&self, client: Key) -> bool {
+        let found = self.clients.get(&client);
+        found.is_some_and(|client| {
+            let waits = !client.quick.is_empty() || !client.unproven.is_empty();
+            waits && client.in_flight >= self.per_client / 2
+        })
+    }
+
     /// The endpoint whose turn it is.
     pub(super) fn next(&self, unproven_too: bool) -> Option<Key> {
         let also =

@@ -200,6 +200,17 @@ impl Waiting {
         Some(line)
     }
 
+    /// As [`take`](Self::take), of the one behind another that keeps its line busy.
+    pub(super) fn take_behind(&mut self, line: u64, ahead: Position, now: i64) -> Option<Taken> {
+        let entry = self.lines.take_behind(line, ahead, now)?;
+        let line = Some(line);
+        Some(Taken { entry, line })
+    }
+
+    pub(super) fn hand_over(&mut self, line: u64, ahead: Position, behind: Position) {
+        self.lines.hand_over(line, ahead, behind);
+    }
+
     /// Forgets one that waits. In a pile, which has no way to its middle, its entry stays until it comes up or there are
     /// many such.
     pub(super) fn supersede(&mut self, position: Position) {

@@ -115,6 +115,52 @@ pub(super) async fn a_change_from_an_older_version_is_refused_alone(storage: &dy
     assert_eq!(stored(storage, positions[1]).await.life.started, 1);
 }
 
+pub(super) async fn an_outcome_and_the_count_of_the_next_are_taken_both_or_neither(
+    storage: &dyn Storage,
+) {
+    let hub = hub(storage).await;
+    let positions = hub.insert(storage, &["evt_1", "evt_2"]).await;
+    let first = stored(storage, positions[0]).await;
+    change(storage, started(&first, hub.epoch)).await.unwrap();
+    let open = stored(storage, positions[0]).await;
+    let second = stored(storage, positions[1]).await;
+    let both = |open: &Stored, second: &Stored, epoch| Change {
+        next: Some(Box::new(started(second, epoch))),
+        ..ended(open, hub.epoch, State::Delivered, at(4))
+    };
+    let changed = Stored {
+        life: Life {
+            version: second.life.version + 7,
+            ..second.life.clone()
+        },
+        ..second.clone()
+    };
+    let fenced = Error::Fenced {
+        ours: hub.epoch - 1,
+        holder: hub.epoch,
+    };
+
+    for (refused, why) in [
+        (both(&open, &changed, hub.epoch), Error::Stale),
+        (both(&first, &second, hub.epoch), Error::Stale),
+        (both(&open, &second, hub.epoch - 1), fenced),
+    ] {
+        assert_eq!(change(storage, refused).await, Err(why));
+        assert_eq!(stored(storage, positions[0]).await, open);
+        assert_eq!(stored(storage, positions[1]).await, second);
+    }
+    let taken = change(storage, both(&open, &second, hub.epoch)).await;
+
+    assert_eq!(taken, Ok(()));
+    let states = [
+        stored(storage, positions[0]).await.life.state,
+        stored(storage, positions[1]).await.life.state,
+    ];
+    assert_eq!(states, [State::Delivered, State::Pending]);
+    let next = stored(storage, positions[1]).await.life;
+    assert_eq!((next.started, next.open.is_some()), (1, true));
+}
+
 pub(super) async fn what_is_said_of_a_delivery_is_in_its_commit(storage: &dyn Storage) {
     let epoch = own(storage).await;
     let ours = register(storage, "acme").await;

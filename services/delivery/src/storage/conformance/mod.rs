@@ -4,7 +4,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use prometheus::Histogram;
 use schema::CorrelationId;
 use schema::webhooks::{JobKind, JobStatus, Phases, Trigger};
 
@@ -70,6 +69,7 @@ conformance! {
         a_start_is_counted_once_and_only_by_the_owner,
         a_result_counts_whoever_owns_the_lane,
         a_change_from_an_older_version_is_refused_alone,
+        an_outcome_and_the_count_of_the_next_are_taken_both_or_neither,
         what_is_said_of_a_delivery_is_in_its_commit,
         an_endpoint_is_disabled_in_the_commit_of_what_disables_it,
         a_line_stops_at_a_delivery_until_its_next_change,
@@ -95,17 +95,21 @@ conformance! {
         a_key_outlives_its_event_until_it_expires;
 }
 
-pub(crate) fn histogram() -> Histogram {
-    runtime::metrics::Metrics::new().seconds("commit_seconds", "Test.")
+pub(crate) fn timers() -> Timers {
+    let metrics = runtime::metrics::Metrics::new();
+    Timers {
+        commit: metrics.seconds("commit_seconds", "Test."),
+        checkpoint: metrics.seconds("checkpoint_seconds", "Test."),
+    }
 }
 
 pub(crate) fn in_memory() -> Sqlite {
-    Sqlite::in_memory(histogram(), Vault::open(None).unwrap()).unwrap()
+    Sqlite::in_memory(timers(), Vault::open(None).unwrap()).unwrap()
 }
 
 pub(super) fn sqlite_in(directory: &Path) -> Sqlite {
     let path = directory.join("made/here/d.db");
-    Sqlite::open(&path, histogram(), Vault::open(None).unwrap()).unwrap()
+    Sqlite::open(&path, timers(), Vault::open(None).unwrap()).unwrap()
 }
 
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -318,6 +322,7 @@ pub(crate) fn change_of(before: &Stored, life: Life) -> Change {
         report: None,
         disable: None,
         raise: Vec::new(),
+        next: None,
         now: at(3),
     }
 }

@@ -17,9 +17,12 @@ pub(super) fn change(
     tx: &Transaction<'_>,
     change: &Change,
 ) -> Result<std::result::Result<(), Error>> {
-    if let Some(epoch) = change.fence
-        && let Err(fenced) = fence(tx, change.lane, epoch)?
+    if let Some(next) = &change.next
+        && let Err(refused) = may(tx, next)?
     {
+        return Ok(Err(refused));
+    }
+    if let Err(fenced) = is_owners(tx, change)? {
         return Ok(Err(fenced));
     }
     if !update(tx, change)? {
@@ -46,7 +49,28 @@ pub(super) fn change(
     for raised in &change.raise {
         accept::raise(tx, raised)?;
     }
-    Ok(Ok(()))
+    match &change.next {
+        Some(next) => self::change(tx, next),
+        None => Ok(Ok(())),
+    }
+}
+
+/// Whether a change would be taken: asked before what it is to be committed with is written.
+fn may(tx: &Transaction<'_>, change: &Change) -> Result<std::result::Result<(), Error>> {
+    if let Err(fenced) = is_owners(tx, change)? {
+        return Ok(Err(fenced));
+    }
+    let is_seen = tx
+        .prepare_cached("SELECT 1 FROM deliveries WHERE lane = ? AND position = ? AND version = ?")?
+        .exists(params![change.lane, change.position, change.version])?;
+    Ok(is_seen.then_some(()).ok_or(Error::Stale))
+}
+
+fn is_owners(tx: &Transaction<'_>, change: &Change) -> Result<std::result::Result<(), Error>> {
+    let Some(epoch) = change.fence else {
+        return Ok(Ok(()));
+    };
+    fence(tx, change.lane, epoch)
 }
 
 /// Whether event-store is told of a delivery.

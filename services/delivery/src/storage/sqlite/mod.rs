@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use prometheus::Histogram;
 use runtime::disk::{DiskReserve, RESERVE_BYTES};
 use runtime::group_commit::{Commit as _, GroupCommit, Refusal};
 use rusqlite::Connection;
@@ -19,7 +18,7 @@ use schema::delivery::Outcome;
 use super::{
     Accept, Accepted, Candidate, Change, Client, Condition, Ended, Epoch, EventSummary, Filter,
     Intake, Job, JobSlice, Page, Put, PutEndpoint, Retired, Sliced, Storage, Stored, Summary,
-    TakenIn, Vault, Waiting, WholeEvent,
+    TakenIn, Timers, Vault, Waiting, WholeEvent,
 };
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{DeliveryId, EventId, JobId, Lane, Position};
@@ -30,6 +29,7 @@ use writer::{Answer, Write, Writer, judge};
 
 mod accept;
 mod changes;
+mod checkpoint;
 mod clients;
 mod deliveries;
 mod endpoints;
@@ -58,7 +58,7 @@ pub struct Sqlite {
 
 enum Mode {
     OnDisk(Box<OnDisk>),
-    InMemory(Mutex<Writer>),
+    InMemory(Box<Mutex<Writer>>),
 }
 
 struct OnDisk {
@@ -76,14 +76,14 @@ struct OnDisk {
 impl Sqlite {
     /// Opens or makes the store, and its directory. Refuses while another process has it open, and with another key than
     /// the one with which it was sealed.
-    pub fn open(path: &Path, commit_seconds: Histogram, vault: Vault) -> anyhow::Result<Self> {
-        Self::open_with_reserve(path, commit_seconds, vault, RESERVE_BYTES)
+    pub fn open(path: &Path, timers: Timers, vault: Vault) -> anyhow::Result<Self> {
+        Self::open_with_reserve(path, timers, vault, RESERVE_BYTES)
     }
 
     /// As [`open`](Self::open), with another reserve of free bytes.
     pub(crate) fn open_with_reserve(
         path: &Path,
-        commit_seconds: Histogram,
+        timers: Timers,
         vault: Vault,
         reserve_bytes: u64,
     ) -> anyhow::Result<Self> {
@@ -98,7 +98,7 @@ impl Sqlite {
         let (vault, fault) = (Arc::new(vault), Arc::default());
         let backend = Writer::new(
             connection,
-            commit_seconds,
+            timers,
             Arc::clone(&vault),
             Arc::clone(&fault),
             None,
@@ -119,17 +119,17 @@ impl Sqlite {
     }
 
     /// A store that is gone with the process. Bounded: the oldest ended events leave first.
-    pub fn in_memory(commit_seconds: Histogram, vault: Vault) -> anyhow::Result<Self> {
+    pub fn in_memory(timers: Timers, vault: Vault) -> anyhow::Result<Self> {
         let (vault, fault) = (Arc::new(vault), Arc::default());
         let writer = Writer::new(
             open::memory()?,
-            commit_seconds,
+            timers,
             Arc::clone(&vault),
             Arc::clone(&fault),
             Some(Bound::default()),
         );
         Ok(Self {
-            mode: Mode::InMemory(Mutex::new(writer)),
+            mode: Mode::InMemory(Box::new(Mutex::new(writer))),
             vault,
             fault,
         })

@@ -9,12 +9,11 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite_migration::{M, Migrations};
 
+use super::checkpoint;
 use super::endpoints::reseal;
 use super::memory::Bound;
 use crate::storage::Vault;
 
-/// Small, so that a checkpoint on the writer never takes long.
-const AUTOCHECKPOINT_PAGES: u32 = 200;
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 const MIGRATIONS: &[M<'static>] = &[
@@ -61,7 +60,7 @@ pub(super) fn file(path: &Path, vault: &Vault) -> anyhow::Result<Connection> {
     keep_plans(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES)?;
+    checkpoint::after_commits_of(&connection);
     prepare(&mut connection).with_context(|| format!("migrating {}", path.display()))?;
     // What was plain is overwritten, not only freed.
     connection.pragma_update(None, "secure_delete", true)?;

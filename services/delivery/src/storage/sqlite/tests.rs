@@ -5,14 +5,15 @@ use base64::Engine as _;
 use rusqlite::ffi;
 use schema::delivery::Status;
 
+use super::checkpoint::Checkpoint;
 use super::read::{Walk, walk_deliveries, walk_events};
 use super::*;
 use crate::domain::transition::State;
 use crate::storage::conformance::{
-    accept_of, at, change, ended, endpoint_of, histogram, hub, in_memory, put, report_all, run,
-    seen, sqlite_in, started, stored,
+    accept_of, at, change, ended, endpoint_of, hub, in_memory, put, report_all, run, seen,
+    sqlite_in, started, stored, timers,
 };
-use crate::storage::{LANE, RETIRE_SLICE};
+use crate::storage::{LANE, RETIRE_SLICE, Seen};
 
 mod first_release;
 
@@ -52,7 +53,7 @@ fn key(byte: u8) -> Vault {
 }
 
 fn refused(path: &Path, vault: Vault) -> String {
-    let refused = Sqlite::open(path, histogram(), vault).err().unwrap();
+    let refused = Sqlite::open(path, timers(), vault).err().unwrap();
     format!("{refused:#}")
 }
 
@@ -66,7 +67,7 @@ async fn a_second_process_is_refused_with_the_reason_and_a_later_one_is_not() {
     assert!(refused.contains("in use by another process"), "{refused}");
 
     drop(first);
-    assert!(Sqlite::open(&path, histogram(), no_key()).is_ok());
+    assert!(Sqlite::open(&path, timers(), no_key()).is_ok());
 }
 
 #[tokio::test]
@@ -104,9 +105,9 @@ fn a_store_of_other_lanes_is_refused() {
 }
 
 #[test]
-fn it_is_durable_and_its_checkpoints_are_small() {
+fn it_is_durable_and_its_checkpoints_are_small_and_timed() {
     let directory = tempfile::tempdir().unwrap();
-    let writer = writer_in(directory.path());
+    let mut writer = writer_in(directory.path());
     let setting = |name: &str| -> String {
         let value: rusqlite::types::Value = writer
             .connection
@@ -116,7 +117,20 @@ fn it_is_durable_and_its_checkpoints_are_small() {
     };
     assert!(setting("journal_mode").contains("wal"));
     assert!(setting("synchronous").contains('2'), "FULL");
-    assert!(setting("wal_autocheckpoint").contains("200"));
+
+    let mut seen = None;
+    for _ in 0..60 {
+        // Of at least 16 pages.
+        let mut accept = accept_of("acme", seen, "t", &[]);
+        accept.event.carried.payload = vec![b'x'; 64 * 1024].into();
+        accept.event.carried.event_id = EventId::mint(LANE, at(1));
+        commit(&mut writer, Write::Accept(Box::new(accept))).unwrap();
+        seen = Some(seen_by(&writer));
+    }
+
+    assert!(writer.timers.checkpoint.get_sample_count() >= 4);
+    let wal = directory.path().join("d.db-wal").metadata().unwrap().len();
+    assert!(wal < 300 * 4_096, "{wal}");
 }
 
 #[test]
@@ -132,7 +146,18 @@ fn a_store_says_what_it_is() {
 fn writer_in(directory: &Path) -> Writer {
     let connection = open::file(&directory.join("d.db"), &no_key()).unwrap();
     let vault = Arc::new(no_key());
-    Writer::new(connection, histogram(), vault, Arc::default(), None)
+    Writer::new(connection, timers(), vault, Arc::default(), None)
+}
+
+/// The one client, with no endpoint.
+fn seen_by(writer: &Writer) -> Seen {
+    let position = writer
+        .connection
+        .query_row("SELECT position FROM clients", [], |row| row.get(0));
+    Seen {
+        client: position.unwrap(),
+        version: 0,
+    }
 }
 
 fn commit(writer: &mut Writer, write: Write) -> Result<Answer, Error> {
@@ -148,13 +173,7 @@ fn a_full_disk_passes_and_loses_nothing() {
     let mut accept = accept_of("acme", None, "t", &[]);
     accept.event.carried.payload = vec![b'x'; 64 * 1024].into();
     commit(&mut writer, Write::Accept(Box::new(accept.clone()))).unwrap();
-    let position = writer
-        .connection
-        .query_row("SELECT position FROM clients", [], |row| row.get(0));
-    accept.seen = Some(crate::storage::Seen {
-        client: position.unwrap(),
-        version: 0,
-    });
+    accept.seen = Some(seen_by(&writer));
     accept.event.carried.event_id = EventId::mint(LANE, at(1));
 
     let limit = |writer: &Writer, pages: u32| {
@@ -199,13 +218,24 @@ fn after_a_failed_fsync_nothing_more_is_written() {
 
     let directory = tempfile::tempdir().unwrap();
     let mut writer = writer_in(directory.path());
-    let broken = Error::Broken("fsync".to_owned());
-    writer.broken = Some(broken.clone());
-    let write = Write::Reported {
-        lane: LANE,
-        upto: 1,
+    let mut checkpoint = |code| {
+        writer.note_checkpoint(Checkpoint {
+            took: Duration::ZERO,
+            outcome: Err(fault(code)),
+        });
+        let write = Write::Reported {
+            lane: LANE,
+            upto: 1,
+        };
+        commit(&mut writer, write).err()
     };
-    assert_eq!(commit(&mut writer, write).err(), Some(broken));
+    assert_eq!(
+        checkpoint(ffi::SQLITE_BUSY),
+        None,
+        "the next makes up for it"
+    );
+    let broken = checkpoint(ffi::SQLITE_IOERR_FSYNC).unwrap();
+    assert!(broken.is_final(), "{broken}");
 }
 
 #[test]
@@ -255,7 +285,7 @@ async fn below_the_disk_reserve_results_go_and_events_do_not() {
     drop(store);
     let path = directory.path().join("made/here/d.db");
 
-    let full = Sqlite::open_with_reserve(&path, histogram(), no_key(), u64::MAX).unwrap();
+    let full = Sqlite::open_with_reserve(&path, timers(), no_key(), u64::MAX).unwrap();
 
     assert!(full.condition().disk_reserve_reached);
     let page = hub.page(vec![hub.feed_event("evt_2")]);
@@ -295,7 +325,7 @@ async fn with_a_key_nothing_confidential_is_on_disk() {
         new.confidential.secret.clone(),
         "a-token-of-acme".to_owned(),
     ];
-    let open = |vault| Sqlite::open(&path, histogram(), vault).unwrap();
+    let open = |vault| Sqlite::open(&path, timers(), vault).unwrap();
     let found = || {
         secrets
             .each_ref()

@@ -4,17 +4,17 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use prometheus::Histogram;
 use runtime::group_commit::Commit;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
+use super::checkpoint::{self, Checkpoint};
 use super::memory::Bound;
 use super::{accept, changes, clients, endpoints, feed, jobs, lanes, outcomes, retention};
 use crate::domain::ids::{JobId, Lane, Position};
 use crate::error::Error;
 use crate::storage::{
     Accept, Accepted, Change, Epoch, Intake, Job, JobSlice, Put, PutEndpoint, RETIRE_SLICE,
-    Retired, SLICE, Sliced, TakenIn, Vault,
+    Retired, SLICE, Sliced, TakenIn, Timers, Vault,
 };
 
 /// Statements that stay prepared: every one of a write.
@@ -110,7 +110,7 @@ answers! {
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    commit_seconds: Histogram,
+    pub(super) timers: Timers,
     vault: Arc<Vault>,
     pub(super) fault: Arc<Mutex<Option<String>>>,
     /// Set by a fault after which nothing on disk is certain: no further write is tried (R6).
@@ -122,7 +122,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
-        commit_seconds: Histogram,
+        timers: Timers,
         vault: Arc<Vault>,
         fault: Arc<Mutex<Option<String>>>,
         bound: Option<Bound>,
@@ -130,7 +130,7 @@ impl Writer {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Self {
             connection,
-            commit_seconds,
+            timers,
             vault,
             fault,
             broken: None,
@@ -151,6 +151,18 @@ impl Writer {
         }
         transaction.commit()?;
         Ok(answers)
+    }
+
+    /// The commit before it is durable whatever became of it. What passes is made up for by the next; a failed fsync is as
+    /// final as a commit's (R6).
+    pub(super) fn note_checkpoint(&mut self, made: Checkpoint) {
+        let Checkpoint { took, outcome } = made;
+        self.timers.checkpoint.observe(took.as_secs_f64());
+        let fault = outcome.err().map(|fault| judge(&fault));
+        if let Some(fault) = fault.filter(Error::is_final) {
+            tracing::error!(%fault, "a checkpoint failed, nothing more is written");
+            self.broken = Some(fault);
+        }
     }
 
     /// Says a fault when it begins and when it is over, not at each write between.
@@ -175,7 +187,7 @@ impl Commit for Writer {
         if let Some(broken) = &self.broken {
             return Err(broken.clone());
         }
-        let timer = self.commit_seconds.start_timer();
+        let timer = self.timers.commit.start_timer();
         let outcome = self.try_commit(writes).map_err(|fault| judge(&fault));
         timer.observe_duration();
         self.note(outcome.as_ref().err());
@@ -183,6 +195,9 @@ impl Commit for Writer {
             && error.is_final()
         {
             self.broken = Some(error.clone());
+        }
+        if let Some(made) = checkpoint::take_last() {
+            self.note_checkpoint(made);
         }
         outcome
     }
@@ -224,7 +239,8 @@ fn rows_of(accept: &Accept) -> usize {
 fn rows_of_change(change: &Change) -> usize {
     let outcome = usize::from(change.report.is_some());
     let raised = change.raise.iter().map(rows_of);
-    1 + usize::from(change.ended.is_some()) + outcome + raised.sum::<usize>()
+    let next = change.next.as_deref().map_or(0, rows_of_change);
+    1 + usize::from(change.ended.is_some()) + outcome + raised.sum::<usize>() + next
 }
 
 /// Which faults pass. After a failed fsync the pages may be gone although a repeated fsync says otherwise (R6).

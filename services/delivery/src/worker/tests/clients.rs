@@ -288,6 +288,53 @@ async fn a_strict_endpoint_gets_one_after_the_other_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_outcome_of_one_and_the_count_of_the_next_are_one_commit() {
+    let world = World::new();
+    let running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.at("a.example", Reply::Late(Duration::from_millis(50)));
+    for number in 0..30 {
+        post(&running, incoming("acme", number)).await;
+    }
+    let commits = || world.vitals.timers.commit.get_sample_count();
+    let posted = commits();
+
+    until_none_is(&world, Status::Pending).await;
+
+    assert_eq!(commits() - posted, 30);
+    assert_eq!(world.received_at("a.example").len(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_on_the_one_ahead_meanwhile_keeps_the_next_in_its_place() {
+    let world = World::new();
+    let running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.at("a.example", Reply::Late(Duration::from_secs(1)));
+    let first = post(&running, incoming("acme", 0)).await;
+    for number in 1..4 {
+        post(&running, incoming("acme", number)).await;
+    }
+    world.until_received(1).await;
+
+    // Its attempt becomes the first of a new generation: what was decided when it was sent is stale.
+    let id = DeliveryId::parse(&first.deliveries[0].delivery_id).unwrap();
+    running.worker.retry(id, Trigger::Manual).await.unwrap();
+    until_none_is(&world, Status::Pending).await;
+
+    assert_eq!(numbers(&world, "a.example"), ["0", "1", "2", "3"]);
+    assert_eq!(world.vitals.put_back.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_never_sends_what_was_before_again_after_what_is_behind() {
     let world = World::new();
     let mut running = world.start().await;

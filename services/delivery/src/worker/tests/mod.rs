@@ -294,6 +294,7 @@ async fn a_delivery_whose_result_the_store_refused_is_queued_by_what_the_store_s
         report: None,
         disable: None,
         raise: vec![],
+        next: None,
         now: world.clock.now(),
     };
     world.storage.change(vec![elsewhere]).await.unwrap();

@@ -168,6 +168,139 @@ fn an_end_of_another_moves_nothing() {
     assert!(queues.take(now(0), 64).is_empty());
 }
 
+/// Of one line, 1 to 3; the first has been answered and its outcome is being committed.
+fn one_answered_and_two_behind(queues: &mut Queues) -> Turn {
+    for position in 1..=3 {
+        queues.insert(0, placed(1, position, false, 0), now(0));
+    }
+    let turns = queues.take(now(0), 64);
+    release(queues, &turns[0]);
+    turns[0]
+}
+
+#[test]
+fn the_one_behind_is_taken_with_the_outcome_of_the_one_ahead() {
+    let mut queues = queues([strict()]);
+    one_answered_and_two_behind(&mut queues);
+
+    let second = queues.take_behind(0, 1, 1, now(0)).unwrap();
+    assert_eq!((second.position, second.permit.line), (2, Some(1)));
+    assert!(queues.take(now(0), 64).is_empty());
+    queues.hand_over(&second, 1, now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+
+    release(&mut queues, &second);
+    queues.end(0, 1, 2, false, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [3]);
+}
+
+#[test]
+fn the_one_behind_a_reservation_is_taken_with_its_outcome() {
+    let mut queues = queues([strict()]);
+    let permit = queues.reserve(0, Some(1), now(0)).unwrap();
+    queues.insert(0, placed(1, 6, false, 0), now(0));
+    queues.insert(0, placed(1, 7, false, 0), now(0));
+    queues.release(&permit, GOOD, now(0), 0.0);
+
+    let next = queues.take_behind(0, 1, 5, now(0)).unwrap();
+    queues.hand_over(&next, 5, now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+    release(&mut queues, &next);
+    queues.insert(0, placed(1, 6, true, 1), now(0));
+    assert_eq!(positions(&queues.take(now(9), 64)), [6]);
+}
+
+#[test]
+fn one_that_was_taken_and_not_counted_comes_back_to_its_place() {
+    let mut queues = queues([strict()]);
+    one_answered_and_two_behind(&mut queues);
+    let second = queues.take_behind(0, 1, 1, now(0)).unwrap();
+    queues.release(&second.permit, None, now(0), 0.0);
+    queues.insert(0, placed(1, 2, false, 0), now(0));
+    assert!(
+        queues.take(now(0), 64).is_empty(),
+        "the outcome of the first is not durable"
+    );
+    queues.end(0, 1, 1, false, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [2]);
+}
+
+#[test]
+fn an_end_of_one_that_was_taken_and_not_counted_frees_nothing() {
+    let mut queues = queues([strict()]);
+    one_answered_and_two_behind(&mut queues);
+    let second = queues.take_behind(0, 1, 1, now(0)).unwrap();
+    queues.supersede(0, 2, now(0));
+    queues.end(0, 1, 2, false, now(0));
+    queues.release(&second.permit, None, now(0), 0.0);
+    assert!(queues.take(now(0), 64).is_empty());
+    queues.end(0, 1, 1, false, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [3]);
+    assert_eq!(queues.open(), 1);
+}
+
+#[test]
+fn the_one_behind_waits_for_its_turn_where_it_could_not_go_at_once() {
+    type Hinder = fn(&mut Queues);
+    let hindrances: [(&str, Hinder); 6] = [
+        ("it is not due", |queues| {
+            queues.supersede(0, 2, now(0));
+            queues.supersede(0, 3, now(0));
+            queues.insert(0, placed(1, 4, false, 5), now(0));
+        }),
+        ("it is to be sent alone", |queues| {
+            queues.supersede(0, 2, now(0));
+            let suspect = Item {
+                suspect: true,
+                ..placed(1, 2, false, 0)
+            };
+            queues.insert(0, suspect, now(0));
+        }),
+        ("another line of the endpoint is due", |queues| {
+            queues.insert(0, placed(2, 9, false, 0), now(0));
+        }),
+        ("the endpoint is disabled", |queues| {
+            let rules = Rules {
+                enabled: false,
+                ..strict()
+            };
+            queues.set_endpoint(0, rules, now(0));
+        }),
+        ("order is strict no more", |queues| {
+            queues.set_endpoint(0, rules(), now(0));
+        }),
+        ("the line goes on already", |queues| {
+            queues.end(0, 1, 1, false, now(0));
+        }),
+    ];
+    for (why, hinder) in hindrances {
+        let mut queues = queues([strict()]);
+        one_answered_and_two_behind(&mut queues);
+        hinder(&mut queues);
+        assert_eq!(queues.take_behind(0, 1, 1, now(0)), None, "{why}");
+    }
+}
+
+#[test]
+fn the_one_behind_jumps_no_other_endpoint_of_its_client_while_its_share_is_scarce() {
+    let mut queues = Queues::new(Capacity {
+        total: 64,
+        per_client: 2,
+    });
+    queues.set_endpoint(0, strict(), now(0));
+    queues.set_endpoint(1, rules(), now(0));
+    queues.insert(1, item(8, 0), now(0));
+    queues.insert(1, item(9, 0), now(0));
+    assert_eq!(positions(&queues.take(now(0), 1)), [8]);
+    one_answered_and_two_behind(&mut queues);
+    let others = queues.take(now(0), 64);
+    assert_eq!(positions(&others), [9]);
+    queues.release(&others[0].permit, GOOD, now(0), 0.0);
+    queues.insert(1, item(10, 0), now(0));
+    assert_eq!(queues.take_behind(0, 1, 1, now(0)), None);
+    assert_eq!(positions(&queues.take(now(0), 64)), [10]);
+}
+
 #[test]
 fn lines_dissolve_when_order_is_strict_no_more() {
     let mut queues = queues([strict()]);

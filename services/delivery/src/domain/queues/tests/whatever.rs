@@ -68,8 +68,14 @@ enum Chance {
 #[derive(Clone, Copy, Debug)]
 enum Commit {
     Ended,
+    /// With the count of the one behind it, unless somebody changed that one meanwhile.
+    HandedOver {
+        counted: bool,
+    },
     Blocked,
-    Again { wait: i64 },
+    Again {
+        wait: i64,
+    },
 }
 
 fn said() -> impl Strategy<Value = Option<Answer>> {
@@ -98,7 +104,8 @@ fn chance() -> impl Strategy<Value = Chance> {
         9 => (any::<Index>(), said(), prop::option::of(0_i64..20))
             .prop_map(|(which, said, again)| Chance::Release { which, said, again }),
         4 => (any::<Index>(), prop_oneof![
-            3 => Just(Commit::Ended), 1 => Just(Commit::Blocked),
+            2 => Just(Commit::Ended), 1 => Just(Commit::Blocked),
+            3 => prop::bool::weighted(0.8).prop_map(|counted| Commit::HandedOver { counted }),
             2 => (0_i64..9).prop_map(|wait| Commit::Again { wait }),
         ]).prop_map(|(which, how)| Chance::Commit { which, how }),
         1 => any::<Index>().prop_map(|which| Chance::Unreserve { which }),
@@ -224,6 +231,37 @@ impl Model {
         self.left(turn.position, turn.permit, false)
     }
 
+    fn end_with_the_next(
+        &mut self,
+        endpoint: Key,
+        line: u64,
+        position: Position,
+        counted: bool,
+    ) -> TestCaseResult {
+        match self.queues.take_behind(endpoint, line, position, self.now) {
+            Some(turn) if counted => {
+                self.queues.hand_over(&turn, position, self.now);
+                return self.took(&turn);
+            }
+            Some(turn) => {
+                let back = self.waiting.get(&turn.position).copied();
+                prop_assert!(back.is_some(), "it did not wait: {turn:?}");
+                let back = back.unwrap();
+                self.queues.release(&turn.permit, None, self.now, 0.5);
+                let due_in = turn.due_at.duration_since(self.now.wall).as_secs();
+                let class = if back.started {
+                    Class::Retry
+                } else {
+                    Class::First
+                };
+                self.insert(turn.position, due_in, class, back);
+            }
+            None => {}
+        }
+        self.queues.end(endpoint, line, position, false, self.now);
+        Ok(())
+    }
+
     fn left(&mut self, position: Position, permit: Permit, reserved: bool) -> TestCaseResult {
         let open = self.queues.breaker(permit.endpoint) == "open";
         prop_assert!(!open, "S10: while its breaker is open");
@@ -341,6 +379,9 @@ impl Model {
                     .swap_remove(which.index(self.committing.len()));
                 match how {
                     Commit::Ended => self.queues.end(endpoint, line, position, false, self.now),
+                    Commit::HandedOver { counted } => {
+                        self.end_with_the_next(endpoint, line, position, counted)?;
+                    }
                     Commit::Blocked => {
                         self.queues.end(endpoint, line, position, true, self.now);
                         self.blocked.insert((endpoint, line), position);

@@ -19,7 +19,7 @@ async fn a_store_of_the_first_release_opens_with_everything_in_it() {
     let path = directory.path().join("d.db");
     std::fs::copy(KEPT, &path).unwrap();
 
-    let store = Sqlite::open(&path, histogram(), key(1)).unwrap();
+    let store = Sqlite::open(&path, timers(), key(1)).unwrap();
 
     let endpoints = store.endpoints(LANE).await.unwrap();
     assert_eq!(endpoints.len(), 1);
@@ -102,7 +102,7 @@ async fn a_store_of_the_first_release_goes_on_where_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d.db");
     std::fs::copy(KEPT, &path).unwrap();
-    let store = Sqlite::open(&path, histogram(), no_key()).unwrap();
+    let store = Sqlite::open(&path, timers(), no_key()).unwrap();
     let epoch = store.take_lane(LANE, "later", at(1)).await.unwrap();
     assert_eq!(epoch, EPOCH + 1);
     let endpoint = store.endpoints(LANE).await.unwrap().remove(0);
