@@ -32,10 +32,11 @@ pub(super) enum Left {
 }
 
 impl Worker {
-    /// Runs an attempt. However it ends, its delivery is not forgotten before the next start.
+    /// Runs an attempt, by its number. However it ends, its delivery is not forgotten before the next start.
     pub(super) fn go(
         self: &Arc<Self>,
         position: Position,
+        number: u32,
         attempt: impl Future<Output = Left> + Send + 'static,
     ) {
         let worker = Arc::clone(self);
@@ -45,7 +46,7 @@ impl Worker {
             // A panic ends this attempt alone.
             let left = AssertUnwindSafe(attempt).catch_unwind().await;
             if left.ok() != Some(Left::Settled) {
-                worker.put_back(position).await;
+                worker.put_back(position, number).await;
             }
         });
     }
@@ -70,7 +71,7 @@ impl Worker {
             }
             // An entry that a command has overtaken.
             [Effect::Refuse(Refusal::Terminal | Refusal::AttemptOpen)] => {
-                self.end_line(&live, &stored, &stored.life, stored.blocks);
+                self.end_line(&live, &stored);
                 return Left::Settled;
             }
             [Effect::Refuse(Refusal::NotAlone | Refusal::Stale)] => {
@@ -96,6 +97,11 @@ impl Worker {
                 let now = self.now();
                 stored.life.due_at = now.checked_add(RECOUNT_AFTER).ok();
                 self.queue_again(&live, &stored);
+                Left::Settled
+            }
+            // A command came in between: it has queued what is to be sent, and ended what is not.
+            Err(Error::Stale) => {
+                self.note_fault(&Error::Stale);
                 Left::Settled
             }
             Err(fault) => self.note_fault(&fault),
@@ -208,7 +214,9 @@ impl Worker {
         self.report_if(&mut change, stored, &effects);
         let (life, disables) = (change.life.clone(), change.disable.is_some());
         let frees_its_line = live.is_strict() && life.state.is_terminal() && !blocks;
-        let mut behind = match frees_its_line && !disables {
+        // A process that stops begins nothing.
+        let goes_on = frees_its_line && !disables && !self.attempts.is_closed();
+        let mut behind = match goes_on {
             true => self.take_behind(stored).await,
             false => None,
         };
@@ -238,7 +246,7 @@ impl Worker {
         self.act(live, stored, &life, &effects);
         match behind {
             Some(behind) => behind.go(stored.position),
-            None => self.end_line(live, stored, &life, blocks),
+            None => self.end_in_line(live, stored, life.state, blocks),
         }
         self.set_raised_going(raised).await;
         Ok(())
@@ -297,8 +305,12 @@ impl Worker {
     }
 
     /// What has ended leaves its strict line, which goes on unless it stops there.
-    fn end_line(&self, live: &Live, stored: &Stored, life: &Life, blocks: bool) {
-        if live.is_strict() && life.state.is_terminal() {
+    pub(super) fn end_line(&self, live: &Live, stored: &Stored) {
+        self.end_in_line(live, stored, stored.life.state, stored.blocks);
+    }
+
+    fn end_in_line(&self, live: &Live, stored: &Stored, state: State, blocks: bool) {
+        if live.is_strict() && state.is_terminal() {
             let (now, endpoint) = (self.both_clocks(), live.endpoint.position);
             self.queues()
                 .end(endpoint, stored.line, stored.position, blocks, now);

@@ -83,16 +83,14 @@ impl Behind {
             ..self.stored.clone()
         };
         let attempt = Arc::clone(worker).send_and_record(Arc::clone(&self.live), slot, stored);
-        worker.go(self.turn.position, attempt);
+        worker.go(self.turn.position, self.life.started, attempt);
     }
 
     /// It was not counted: it is as the store says, which somebody may have changed.
     pub(super) async fn give_back(mut self) {
         drop(self.slot.take());
-        if let Some(stored) = self.worker.reload(self.turn.position).await
-            && stored.life.due_at.is_some()
-        {
-            self.worker.queue_again(&self.live, &stored);
+        if let Some(stored) = self.worker.reload(self.turn.position).await {
+            self.worker.follow(&self.live, &stored);
         }
     }
 }

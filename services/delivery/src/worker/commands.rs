@@ -109,10 +109,8 @@ impl Worker {
             self.queues()
                 .supersede(before.endpoint, before.position, now);
         }
-        if let Some(stored) = self.reload(before.position).await
-            && stored.life.due_at.is_some()
-        {
-            self.queue_again(&live, &stored);
+        if let Some(stored) = self.reload(before.position).await {
+            self.follow(&live, &stored);
         }
         self.look_again.notify_one();
     }

@@ -64,8 +64,9 @@ impl Worker {
                 if let Some((slot, due_at)) = slots.remove(&stored.position) {
                     // The row may hold a due time of a clock that was ahead; the queue's is reined in.
                     stored.life.due_at = stored.life.due_at.map(|stored| stored.min(due_at));
-                    let position = stored.position;
-                    self.go(position, Arc::clone(self).count_and_send(slot, stored));
+                    let (position, number) = (stored.position, stored.life.started + 1);
+                    let attempt = Arc::clone(self).count_and_send(slot, stored);
+                    self.go(position, number, attempt);
                 }
             }
         }

@@ -261,10 +261,12 @@ impl Worker {
                 self.overtake(stored).await;
             }
         }
-        let positions: Vec<_> = late.into_iter().flatten().collect();
-        for stored in self.outside.storage.load(LANE, positions).await? {
-            if let Some(live) = self.registry.by_position(stored.endpoint) {
-                self.queue_again(&live, &stored);
+        for position in late.into_iter().flatten() {
+            // Committed, and behind the cursor: whatever the fault, it is not left out.
+            if let Some(stored) = self.reload(position).await
+                && let Some(live) = self.registry.by_position(stored.endpoint)
+            {
+                self.follow(&live, &stored);
             }
         }
         if progress.status == JobStatus::Done {

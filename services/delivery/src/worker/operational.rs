@@ -9,13 +9,14 @@ use schema::webhooks::DisabledReason;
 use serde_json::json;
 
 use super::Worker;
+use super::backoff::{Backoff, PROMPT};
 use super::post::Plan;
 use super::registry::Live;
 use crate::domain::delivery::Carried;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::EventId;
 use crate::domain::transition::{Effect, Life};
-use crate::storage::{Accept, LANE, NewEvent, Stored};
+use crate::storage::{Accept, LANE, NewEvent, Stored, WholeEvent};
 
 pub(super) const EXHAUSTED: &str = "delivery.exhausted";
 pub(super) const DISABLED: &str = "endpoint.disabled";
@@ -86,17 +87,29 @@ impl Worker {
     pub(super) async fn set_raised_going(self: &Arc<Self>, raised: Vec<Raised>) {
         for Raised { accept, plan } in raised {
             let carried = &accept.event.carried;
-            // Where it lies is known to the store alone. What is not found now is found at the next start.
-            match self.outside.storage.event(carried.event_id).await {
-                Ok(Some(event)) => {
-                    let client = accept.seen.map_or(0, |seen| seen.client);
+            let client = accept.seen.map_or(0, |seen| seen.client);
+            // Where it lies is known to the store alone.
+            match self.whole_event(carried.event_id).await {
+                Some(event) => {
+                    let plan = plan.of(&event.deliveries);
                     self.set_going(plan, event.summary.position, client, carried);
                 }
-                Ok(None) => plan.drop_slots(),
-                Err(fault) => {
+                None => plan.drop_slots(),
+            }
+        }
+    }
+
+    /// `None`: it is not there, or the process stops.
+    async fn whole_event(&self, event: EventId) -> Option<WholeEvent> {
+        let mut backoff = Backoff::up_to(PROMPT);
+        loop {
+            match self.outside.storage.event(event).await {
+                Ok(event) => return event,
+                Err(fault) if fault.is_final() => {
                     self.note_fault(&fault);
-                    plan.drop_slots();
+                    return None;
                 }
+                Err(_) => backoff.wait().await,
             }
         }
     }

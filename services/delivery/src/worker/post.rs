@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Worker;
 use super::registry::Live;
-use super::slot::Slot;
+use super::slot::{Expected, Slot};
 use crate::domain::delivery::Carried;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, Position};
 use crate::domain::queues::{Class, Item, Place};
@@ -19,7 +19,8 @@ use crate::domain::rollup;
 use crate::domain::transition::{Input, Life, SkipReason, transition};
 use crate::error::Error;
 use crate::storage::{
-    Accept, Accepted, IdempotencyKey, LANE, NewDelivery, NewEvent, Seen, Stored, WholeEvent,
+    Accept, Accepted, IdempotencyKey, LANE, NewDelivery, NewEvent, Seen, Stored, Summary,
+    WholeEvent,
 };
 
 /// How long the same key gets the same answer.
@@ -71,6 +72,8 @@ pub enum PostFault {
 pub(super) struct Planned {
     pub(super) live: Arc<Live>,
     pub(super) slot: Option<Slot>,
+    /// Its place, where it will wait in a strict line.
+    pub(super) expected: Option<Expected>,
     pub(super) new: NewDelivery,
 }
 
@@ -86,6 +89,22 @@ impl Plan {
         for slot in self.planned.into_iter().filter_map(|planned| planned.slot) {
             slot.unreserve();
         }
+    }
+
+    /// What of it was committed: an endpoint may have been removed since it was planned.
+    pub(super) fn of(self, committed: &[Summary]) -> Self {
+        let is_there = |planned: &Planned| {
+            let id = planned.new.delivery_id;
+            committed.iter().any(|summary| summary.delivery_id == id)
+        };
+        let seen = self.seen;
+        let (planned, gone) = self.planned.into_iter().partition(is_there);
+        Self {
+            seen,
+            planned: gone,
+        }
+        .drop_slots();
+        Self { seen, planned }
     }
 
     pub(super) fn deliveries(&self) -> Vec<NewDelivery> {
@@ -274,6 +293,7 @@ impl Worker {
                     },
                     live,
                     slot: None,
+                    expected: None,
                 },
                 None => self.planned(live, line, now),
             }
@@ -304,8 +324,11 @@ impl Worker {
     fn planned(self: &Arc<Self>, live: Arc<Live>, line: u64, now: Timestamp) -> Planned {
         let accepted = Life::accepted(&live.policy, now);
         let due = accepted.due_at.is_some_and(|due| due <= now);
-        let slot = due.then(|| Slot::reserve(self, live.endpoint.position, line));
-        let (life, slot) = match slot.flatten() {
+        let endpoint = live.endpoint.position;
+        let slot = due.then(|| Slot::reserve(self, endpoint, line)).flatten();
+        let waits_in_line = slot.is_none() && live.is_strict();
+        let expected = waits_in_line.then(|| Expected::at(self, endpoint, line));
+        let (life, slot) = match slot {
             None => (accepted, None),
             Some(slot) => {
                 let input = Input::Start {
@@ -320,12 +343,13 @@ impl Worker {
         Planned {
             new: NewDelivery {
                 delivery_id: DeliveryId::mint(LANE, now),
-                endpoint: live.endpoint.position,
+                endpoint,
                 line,
                 life,
             },
             live,
             slot,
+            expected,
         }
     }
 
@@ -338,15 +362,22 @@ impl Worker {
         carried: &Carried,
     ) {
         for (position, planned) in (event + 1..).zip(plan.planned) {
-            let Planned { live, slot, new } = planned;
+            let Planned {
+                live,
+                slot,
+                expected,
+                new,
+            } = planned;
             if new.life.state.is_terminal() {
                 self.tell_skipped(carried, &new);
                 continue;
             }
             let Some(slot) = slot else {
                 self.enqueue(&live, self.item(position, position, new.line, &new.life));
+                drop(expected);
                 continue;
             };
+            slot.settle(position);
             let stored = Stored {
                 position,
                 delivery_id: new.delivery_id,
@@ -359,10 +390,9 @@ impl Worker {
                 blocks: false,
                 event: carried.clone(),
             };
-            self.go(
-                position,
-                Arc::clone(self).send_and_record(live, slot, stored),
-            );
+            let number = stored.life.started;
+            let attempt = Arc::clone(self).send_and_record(live, slot, stored);
+            self.go(position, number, attempt);
         }
     }
 

@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use super::Worker;
 use super::attempt::ended_of;
 use super::backoff::{Backoff, PROMPT};
+use super::registry::Live;
 use crate::domain::ids::Position;
 use crate::domain::queues::{Class, Item, Place};
 use crate::domain::transition::{Effect, Input};
@@ -18,6 +19,9 @@ use crate::storage::{LANE, Stored, Waiting};
 const PAGE: usize = 4_096;
 /// So that what always fails at once does not fail in a tight loop.
 const PUT_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// No attempt has this number.
+const NOT_COUNTED: u32 = 0;
 
 /// What a new owner finds.
 #[derive(Default)]
@@ -111,8 +115,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Queues a delivery again by what the store says of it; its attempt ended without a result, or the store refused it.
-    pub(super) async fn put_back(self: &Arc<Self>, position: Position) {
+    /// Queues a delivery again by what the store says of it; its attempt of this number ended without a result, or the store
+    /// refused it.
+    pub(super) async fn put_back(self: &Arc<Self>, position: Position, number: u32) {
         self.outside.vitals.put_back.inc();
         tracing::error!(
             position,
@@ -122,7 +127,7 @@ impl Worker {
         // What is astray at a stop is found at the next start.
         while !self.attempts.is_closed() {
             tokio::time::sleep(PUT_BACK_AFTER).await;
-            match self.resume(position).await {
+            match self.resume(position, number).await {
                 Ok(()) => return,
                 Err(fault) if fault.is_final() => {
                     self.note_fault(&fault);
@@ -133,24 +138,30 @@ impl Worker {
         }
     }
 
-    /// As [`put_back`](Self::put_back), beside what the caller does.
+    /// As [`put_back`](Self::put_back), of one whose attempt was not counted, beside what the caller does.
     pub(super) fn put_back_soon(self: &Arc<Self>, position: Position) {
         let worker = Arc::clone(self);
         self.attempts
-            .spawn(async move { worker.put_back(position).await });
+            .spawn(async move { worker.put_back(position, NOT_COUNTED).await });
     }
 
-    async fn resume(self: &Arc<Self>, position: Position) -> Result<(), Error> {
+    async fn resume(self: &Arc<Self>, position: Position, number: u32) -> Result<(), Error> {
         for stored in self.outside.storage.load(LANE, vec![position]).await? {
-            if stored.life.open.is_some() {
+            if stored.life.open.is_some() && stored.life.started == number {
                 self.interrupt_one(stored).await?;
-            } else if stored.life.due_at.is_some()
-                && let Some(live) = self.registry.by_position(stored.endpoint)
-            {
-                self.queue_again(&live, &stored);
+            } else if let Some(live) = self.registry.by_position(stored.endpoint) {
+                self.follow(&live, &stored);
             }
         }
         Ok(())
+    }
+
+    /// The queues learn where a delivery stands that they do not have. One that is on its way is somebody's.
+    pub(super) fn follow(&self, live: &Live, stored: &Stored) {
+        if stored.life.open.is_none() && stored.life.due_at.is_some() {
+            self.queue_again(live, stored);
+        }
+        self.end_line(live, stored);
     }
 
     async fn interrupt(self: &Arc<Self>, positions: Vec<Position>) -> Result<(), Error> {

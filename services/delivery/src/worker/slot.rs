@@ -31,6 +31,14 @@ impl Slot {
         })
     }
 
+    /// The delivery that it was reserved for is committed at this position.
+    pub(super) fn settle(&self, position: Position) {
+        if let Some(permit) = &self.permit {
+            let now = self.worker.both_clocks();
+            self.worker.queues().settle(permit, position, now);
+        }
+    }
+
     pub(super) fn is_alone(&self) -> bool {
         self.permit.is_some_and(|permit| permit.alone)
     }
@@ -86,5 +94,32 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.release(None);
+    }
+}
+
+/// A place in a strict line for a delivery that is being committed and will wait there: none that is planned later is sent
+/// before it. Given up when dropped.
+pub(super) struct Expected {
+    worker: Arc<Worker>,
+    endpoint: Position,
+    line: u64,
+}
+
+impl Expected {
+    pub(super) fn at(worker: &Arc<Worker>, endpoint: Position, line: u64) -> Self {
+        let now = worker.both_clocks();
+        worker.queues().expect(endpoint, line, now);
+        Self {
+            worker: Arc::clone(worker),
+            endpoint,
+            line,
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let now = self.worker.both_clocks();
+        self.worker.queues().unexpect(self.endpoint, self.line, now);
     }
 }

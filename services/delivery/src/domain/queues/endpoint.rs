@@ -31,6 +31,8 @@ pub(super) struct Endpoint {
     pace: Pace,
     rate: Option<Rate>,
     paused_until: Option<Timestamp>,
+    /// First attempts that gathered while it was held: no fresh work of its client, until they are gone.
+    gathered: usize,
 }
 
 /// What the schedule knows of an endpoint without looking at it.
@@ -64,6 +66,7 @@ impl Endpoint {
             pace: Pace::new(rules.max_in_flight),
             rate: rules.rate_per_s.map(Rate::new),
             paused_until: None,
+            gathered: 0,
             rules,
         }
     }
@@ -90,6 +93,11 @@ impl Endpoint {
     pub(super) fn look(&mut self, now: Now) {
         self.breaker.look(now.mono);
         self.paused_until = self.paused_until.filter(|until| *until > now.wall);
+        let first = self.waiting.first_len();
+        self.gathered = match self.takes() {
+            true => self.gathered.min(first),
+            false => first,
+        };
     }
 
     /// What keeps everything of it from going, and when that ends if time alone ends it.
@@ -119,8 +127,13 @@ impl Endpoint {
         self.in_flight < cap
     }
 
+    /// First attempts that wait for nothing but their turn.
+    pub(super) fn fresh(&self) -> usize {
+        self.waiting.first_len().saturating_sub(self.gathered)
+    }
+
     /// Whether first attempts that wait here are work that can be done now.
-    pub(super) fn takes(&self) -> bool {
+    fn takes(&self) -> bool {
         self.rules.enabled && self.breaker.is_closed() && self.paused_until.is_none()
     }
 

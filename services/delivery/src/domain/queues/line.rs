@@ -16,8 +16,6 @@ pub(super) struct Lines {
     blocking: HashMap<Position, u64>,
     /// All that wait, heads or not, by due time.
     by_due: BTreeSet<Entry>,
-    /// First attempts among them.
-    first: usize,
 }
 
 /// Those not started come after those that were, then by age.
@@ -27,12 +25,14 @@ type Rank = (bool, Position, Position);
 struct Line {
     waiting: BTreeMap<Rank, Member>,
     hold: Option<Hold>,
+    /// So many are being committed, to wait here: nobody may be first before them.
+    expected: usize,
 }
 
 /// Why a line's first must wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
-    /// One is on its way, or its outcome is being committed. A reserved one has no position yet.
+    /// One is on its way, or its outcome is being committed. A reserved one has no position before it is committed itself.
     Busy(Option<Position>),
     /// One was exhausted, and nothing goes before somebody decided about it.
     Blocked(Position),
@@ -59,17 +59,13 @@ impl Line {
     }
 
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.hold.is_none()
+        self.waiting.is_empty() && self.hold.is_none() && self.expected == 0
     }
 }
 
 impl Lines {
     pub(super) fn len(&self) -> usize {
         self.places.len()
-    }
-
-    pub(super) fn first_len(&self) -> usize {
-        self.first
     }
 
     pub(super) fn oldest(&self) -> Option<Entry> {
@@ -99,15 +95,8 @@ impl Lines {
         let rank = (!place.started, place.order_at, position);
         self.places.insert(position, (place.line, rank));
         self.by_due.insert(member.entry);
-        self.first += usize::from(member.class == Class::First);
         let joined = self.change(place.line, |line| {
-            let comes_back = match line.hold {
-                Some(Hold::Busy(Some(busy))) => busy == position,
-                // Of all that may come in now, only the reserved one has been started.
-                Some(Hold::Busy(None)) => place.started,
-                Some(Hold::Blocked(_)) | None => false,
-            };
-            if comes_back {
+            if line.hold == Some(Hold::Busy(Some(position))) {
                 line.hold = None;
             }
             line.waiting.insert(rank, member);
@@ -128,17 +117,13 @@ impl Lines {
     /// The one behind `ahead`, which is on its way or was, leaves its place, if it is due by `passed`. The line stays busy
     /// with `ahead` until [`hand_over`](Self::hand_over).
     pub(super) fn take_behind(&mut self, line: u64, ahead: Position, passed: i64) -> Option<Entry> {
-        let found = self.lines.get_mut(&line)?;
-        let Some(Hold::Busy(busy)) = found.hold else {
-            return None;
-        };
+        let found = self.lines.get(&line)?;
         let (_, behind) = found.waiting.first_key_value()?;
         let Member { entry, suspect, .. } = *behind;
         // A suspect waits until it can go alone.
-        if suspect || entry.0 > passed || busy.is_some_and(|busy| busy != ahead) {
+        if suspect || entry.0 > passed || found.hold != Some(Hold::Busy(Some(ahead))) {
             return None;
         }
-        found.hold = Some(Hold::Busy(Some(ahead)));
         // The line has no head before and after.
         self.leave(entry.1);
         Some(entry)
@@ -162,6 +147,27 @@ impl Lines {
         self.change(line, |line| line.hold = Some(Hold::Busy(None)));
     }
 
+    /// The reserved one is committed.
+    pub(super) fn settle(&mut self, line: u64, position: Position) {
+        self.change(line, |line| {
+            if line.hold == Some(Hold::Busy(None)) {
+                line.hold = Some(Hold::Busy(Some(position)));
+            }
+        });
+    }
+
+    /// One more is being committed, to wait here.
+    pub(super) fn expect(&mut self, line: u64) {
+        self.change(line, |line| line.expected += 1);
+    }
+
+    /// It waits, or will never come.
+    pub(super) fn unexpect(&mut self, line: u64) {
+        self.change(line, |line| {
+            line.expected = line.expected.saturating_sub(1);
+        });
+    }
+
     /// Undoes a reservation.
     pub(super) fn unreserve(&mut self, line: u64) -> Change {
         self.change(line, |line| {
@@ -174,7 +180,7 @@ impl Lines {
         let mut blocks = false;
         let change = self.change(line, |line| {
             let ended = match line.hold {
-                Some(Hold::Busy(busy)) => busy.is_none_or(|busy| busy == position),
+                Some(Hold::Busy(busy)) => busy == Some(position),
                 Some(Hold::Blocked(_)) => false,
                 // As it is found after a restart.
                 None => blocked,
@@ -200,7 +206,6 @@ impl Lines {
         let change = self.change(line, |line| left = line.waiting.remove(&rank));
         if let Some(member) = left {
             self.by_due.remove(&member.entry);
-            self.first -= usize::from(member.class == Class::First);
         }
         Some(change)
     }

@@ -164,6 +164,28 @@ impl Queues {
         self.start(endpoint, line, false, now)
     }
 
+    /// Strict lines only: the delivery that a slot was reserved for is committed, at this position.
+    pub fn settle(&mut self, permit: &Permit, position: Position, now: Now) {
+        let Some(line) = permit.line else { return };
+        self.with(permit.endpoint, now, |endpoint| {
+            endpoint.waiting.settle(line, position);
+        });
+    }
+
+    /// Strict lines only: a delivery is being committed that will wait here, so that none which is planned later is sent
+    /// before it. To be taken back by [`unexpect`](Self::unexpect), when it waits or never came to be.
+    pub fn expect(&mut self, endpoint: Key, line: u64, now: Now) {
+        self.with(endpoint, now, |endpoint| {
+            if endpoint.rules.strict {
+                endpoint.waiting.expect(line);
+            }
+        });
+    }
+
+    pub fn unexpect(&mut self, endpoint: Key, line: u64, now: Now) {
+        self.with(endpoint, now, |endpoint| endpoint.waiting.unexpect(line));
+    }
+
     /// Strict lines only: takes the one behind `ahead`, for its start to be counted in the commit that ends `ahead`. `None`
     /// unless it could be sent at once and nothing of the endpoint that is due waits before it. It keeps its line only by
     /// [`hand_over`](Self::hand_over); what is not counted comes back by [`insert`](Self::insert).

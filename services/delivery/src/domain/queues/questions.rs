@@ -51,13 +51,12 @@ impl Queues {
         self.endpoints.get(&endpoint).map_or(0, open)
     }
 
-    /// First attempts that wait at those of the client's endpoints which take deliveries now: its fresh work. Walks the
-    /// client's endpoints.
+    /// First attempts of the client that wait for nothing but their turn: its fresh work. What gathered while an endpoint was
+    /// held is none, nor is what waits behind another in a strict line. Walks the client's endpoints.
     pub fn fresh_of(&self, client: Key) -> usize {
         let endpoints = self.turns.endpoints_of(client);
         let endpoints = endpoints.filter_map(|endpoint| self.endpoints.get(&endpoint));
-        let taking = endpoints.filter(|endpoint| endpoint.takes());
-        taking.map(|endpoint| endpoint.waiting.first_len()).sum()
+        endpoints.map(Endpoint::fresh).sum()
     }
 
     /// `closed`, `open` or `half_open`.

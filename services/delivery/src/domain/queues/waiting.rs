@@ -72,9 +72,9 @@ impl Waiting {
         (loose + self.lines.len()).saturating_sub(self.stale)
     }
 
-    /// First attempts; of those superseded, some for a while.
+    /// First attempts that nothing of the endpoint itself holds up, as order does; of those superseded, some for a while.
     pub(super) fn first_len(&self) -> usize {
-        self.first.loose.len() + self.lines.first_len()
+        self.first.loose.len() + self.first.heads.len()
     }
 
     /// The due time of the next that need not be sent alone.
@@ -298,6 +298,18 @@ impl Waiting {
 
     pub(super) fn reserve(&mut self, line: u64) {
         self.lines.reserve(line);
+    }
+
+    pub(super) fn settle(&mut self, line: u64, position: Position) {
+        self.lines.settle(line, position);
+    }
+
+    pub(super) fn expect(&mut self, line: u64) {
+        self.lines.expect(line);
+    }
+
+    pub(super) fn unexpect(&mut self, line: u64) {
+        self.lines.unexpect(line);
     }
 
     pub(super) fn unreserve(&mut self, line: u64) {

@@ -310,6 +310,28 @@ async fn the_outcome_of_one_and_the_count_of_the_next_are_one_commit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_begins_nothing_more_of_a_strict_line() {
+    let world = World::new();
+    let running = world.start().await;
+    let strict = Settings {
+        ordering: Ordering::Strict,
+        ..settings("a.example")
+    };
+    register(&running, "acme", strict).await;
+    world.at("a.example", Reply::Late(Duration::from_millis(50)));
+    for number in 0..100 {
+        post(&running, incoming("acme", number)).await;
+    }
+    world.until_received(3).await;
+
+    let (before, began) = (world.received().len(), tokio::time::Instant::now());
+    assert_eq!(running.stop().await, Ok(()));
+
+    assert_eq!(world.received().len(), before);
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_on_the_one_ahead_meanwhile_keeps_the_next_in_its_place() {
     let world = World::new();
     let running = world.start().await;

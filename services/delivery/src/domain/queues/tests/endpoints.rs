@@ -222,6 +222,49 @@ fn fresh_work_is_what_could_be_done_now() {
 }
 
 #[test]
+fn what_gathered_while_an_endpoint_was_held_is_no_fresh_work_until_it_is_gone() {
+    let mut queues = queues([rules()]);
+    let disabled = Rules {
+        enabled: false,
+        ..rules()
+    };
+    queues.set_endpoint(0, disabled, now(0));
+    (0..10).for_each(|position| queues.insert(0, item(position, 0), now(0)));
+    assert_eq!(queues.fresh_of(rules().client), 0);
+    queues.set_endpoint(0, rules(), now(0));
+    assert_eq!(queues.fresh_of(rules().client), 0);
+    queues.insert(0, item(10, 0), now(0));
+    assert_eq!(queues.fresh_of(rules().client), 1);
+    let turns = queues.take(now(0), 3);
+    answer(&mut queues, &turns, GOOD, now(0));
+    assert_eq!(queues.fresh_of(rules().client), 0);
+    queues.insert(0, item(11, 0), now(0));
+    assert_eq!(queues.fresh_of(rules().client), 1);
+}
+
+#[test]
+fn what_waits_in_a_strict_line_is_fresh_work_when_it_is_its_turn() {
+    let strict = Rules {
+        strict: true,
+        ..rules()
+    };
+    let mut queues = queues([strict]);
+    for position in 0..10 {
+        let place = Some(Place {
+            line: position % 2,
+            order_at: position,
+            started: false,
+        });
+        let item = Item {
+            place,
+            ..item(position, 0)
+        };
+        queues.insert(0, item, now(0));
+    }
+    assert_eq!(queues.fresh_of(rules().client), 2);
+}
+
+#[test]
 fn an_endpoint_may_move_to_another_client() {
     let mut queues = queues([rules()]);
     queues.insert(0, item(1, 0), now(0));

@@ -126,6 +126,7 @@ fn a_reservation_is_the_head_of_a_line_that_is_empty() {
     queues.insert(0, placed(1, 6, false, 0), now(0));
     assert!(queues.take(now(0), 64).is_empty());
 
+    queues.settle(&permit, 5, now(0));
     queues.release(&permit, FAILED, now(0), 0.0);
     queues.insert(0, placed(1, 5, true, 3), now(0));
     assert!(queues.take(now(2), 64).is_empty());
@@ -141,9 +142,30 @@ fn a_reservation_that_ends_at_once_lets_the_next_go() {
     let mut queues = queues([strict()]);
     let permit = queues.reserve(0, Some(1), now(0)).unwrap();
     queues.insert(0, placed(1, 6, false, 0), now(0));
+    queues.end(0, 1, 6, false, now(0));
+    assert!(queues.take(now(0), 64).is_empty(), "it was another's end");
+    queues.settle(&permit, 5, now(0));
     queues.release(&permit, GOOD, now(0), 0.0);
     queues.end(0, 1, 5, false, now(0));
     assert_eq!(positions(&queues.take(now(0), 64)), [6]);
+}
+
+#[test]
+fn nothing_is_reserved_before_what_is_expected_in_the_line() {
+    let mut queues = queues([strict()]);
+    queues.expect(0, 1, now(0));
+    queues.expect(0, 1, now(0));
+    assert!(queues.reserve(0, Some(1), now(0)).is_none());
+    assert!(queues.reserve(0, Some(2), now(0)).is_some(), "another line");
+    queues.insert(0, placed(1, 6, false, 0), now(0));
+    queues.unexpect(0, 1, now(0));
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [6]);
+    release(&mut queues, &turns[0]);
+    queues.end(0, 1, 6, false, now(0));
+    assert!(queues.reserve(0, Some(1), now(0)).is_none());
+    queues.unexpect(0, 1, now(0));
+    assert!(queues.reserve(0, Some(1), now(0)).is_some());
 }
 
 #[test]
@@ -200,6 +222,7 @@ fn the_one_behind_a_reservation_is_taken_with_its_outcome() {
     let permit = queues.reserve(0, Some(1), now(0)).unwrap();
     queues.insert(0, placed(1, 6, false, 0), now(0));
     queues.insert(0, placed(1, 7, false, 0), now(0));
+    queues.settle(&permit, 5, now(0));
     queues.release(&permit, GOOD, now(0), 0.0);
 
     let next = queues.take_behind(0, 1, 5, now(0)).unwrap();

@@ -358,7 +358,11 @@ impl Model {
                 self.left(self.last, permit, true)?;
             }
             Chance::Release { which, said, again } if !self.out.is_empty() => {
-                let (position, permit, _) = self.out.swap_remove(which.index(self.out.len()));
+                let (position, permit, reserved) =
+                    self.out.swap_remove(which.index(self.out.len()));
+                if reserved {
+                    self.queues.settle(&permit, position, self.now);
+                }
                 self.queues.release(&permit, said, self.now, 0.5);
                 if let Some(line) = permit.line {
                     self.committing.push((position, permit.endpoint, line));
@@ -468,6 +472,7 @@ impl Model {
         }
         for _ in 0..2_000 {
             for (position, permit, _) in std::mem::take(&mut self.out) {
+                self.queues.settle(&permit, position, self.now);
                 self.queues.release(&permit, GOOD, self.now, 0.5);
                 self.committing
                     .extend(permit.line.map(|line| (position, permit.endpoint, line)));
