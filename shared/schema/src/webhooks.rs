@@ -334,7 +334,7 @@ pub struct AcceptedDelivery {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchItem {
-    /// 202, 200 for a duplicate, 4xx for what is wrong with it, 503 for what is wrong here.
+    /// 202, 200 for a duplicate, 4xx for what is wrong with it, 429 and 503 for what may work later.
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Accepted>,
@@ -343,6 +343,9 @@ pub struct BatchItem {
     pub code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// With 429 and 503: seconds after which to try it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -160,6 +160,11 @@ pub(super) async fn test(
     Path(endpoint_id): Path<String>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let endpoint = api.endpoint(&who, &endpoint_id)?;
+    if endpoint.endpoint_id.is_built_in() {
+        return Err(
+            Code::EndpointBuiltIn.because("it takes PagerDuty's events, which a test is not")
+        );
+    }
     if endpoint.disabled.is_some() {
         return Err(Code::Conflict.because("the endpoint is disabled: enable it first"));
     }
@@ -173,7 +178,7 @@ pub(super) async fn recover(
     State(api): State<Api>,
     who: Who,
     Path(endpoint_id): Path<String>,
-    runtime::extract::Json(request): runtime::extract::Json<RecoverRequest>,
+    Private(request): Private<RecoverRequest>,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
     let id = &api.endpoint(&who, &endpoint_id)?.endpoint_id;
     if request.until.is_some_and(|until| until <= request.since) {

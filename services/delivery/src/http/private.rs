@@ -1,4 +1,4 @@
-//! Bodies with secrets in them.
+//! Bodies that no log repeats: with secrets in them, or what a client's customers are told.
 
 use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
@@ -13,13 +13,13 @@ const SETTINGS_MAX: usize = 64 * 1024;
 const FIELD_MAX: usize = 32;
 
 /// As [`Json`], but a refusal repeats no text that was sent: a key in the wrong place would show in the log.
-pub(super) struct Private<T>(pub T);
+pub(super) struct Private<T, const LIMIT: usize = SETTINGS_MAX>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Private<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for Private<T, LIMIT> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let told = Json::<T, SETTINGS_MAX>::from_request(request, state).await;
+        let told = Json::<T, LIMIT>::from_request(request, state).await;
         told.map(|Json(told)| Self(told)).map_err(discreet)
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::worker::{CommandFault, PostFault};
 
 /// When to ask the store again, in seconds.
-const STORE_RETRY_S: u64 = 1;
+pub(super) const STORE_RETRY_S: u64 = 1;
 
 /// There is none, or it is another client's: a caller cannot tell which.
 pub(super) fn unknown(noun: &str) -> Problem {

@@ -17,10 +17,18 @@ use crate::storage::{Job, LANE, Progress, Put, PutEndpoint};
 /// Somebody else cannot change it so often meanwhile.
 const CHANGES_MAX: usize = 16;
 
+/// What became of a change.
+enum Written {
+    Done(Arc<Live>),
+    TooMany,
+    Stale,
+}
+
 impl Worker {
     /// Takes clients and endpoints as the store has them.
     pub(super) async fn read_endpoints(&self) -> Result<(), Error> {
         let storage = &self.outside.storage;
+        let _alone = self.endpoints_change.lock().await;
         let (clients, endpoints) = (storage.clients(LANE).await?, storage.endpoints(LANE).await?);
         for endpoint in endpoints {
             self.take_over(endpoint);
@@ -46,7 +54,7 @@ impl Worker {
         live
     }
 
-    /// The one that configuration sets; what a caller may change of it stays.
+    /// Where it leads and how it is tried is configuration's; what a caller may change of it stays.
     pub(super) async fn put_built_in(&self, configured: Endpoint) -> Result<(), Error> {
         let known = self.registry.by_id(&configured.endpoint_id);
         let endpoint = match known {
@@ -58,32 +66,44 @@ impl Worker {
                 } else {
                     stored.confidential
                 };
+                let configured = configured.settings;
+                let settings = match stored.settings.url.is_empty() {
+                    true => configured,
+                    false => Settings {
+                        url: configured.url,
+                        retry: configured.retry,
+                        timeout_ms: configured.timeout_ms,
+                        ..stored.settings.clone()
+                    },
+                };
                 Endpoint {
-                    settings: configured.settings,
+                    settings,
                     confidential,
                     ..stored
                 }
             }
         };
         match self.put(endpoint, None).await? {
-            Put::Done(endpoint) => {
-                self.take_over(*endpoint);
-                Ok(())
-            }
-            Put::TooMany | Put::Stale => Err(Error::Broken(
+            Written::Done(_) => Ok(()),
+            Written::TooMany | Written::Stale => Err(Error::Broken(
                 "the built-in endpoint could not be stored".to_owned(),
             )),
         }
     }
 
-    async fn put(&self, endpoint: Endpoint, at_most: Option<usize>) -> Result<Put, Error> {
+    async fn put(&self, endpoint: Endpoint, at_most: Option<usize>) -> Result<Written, Error> {
         let put = PutEndpoint {
             lane: LANE,
             endpoint,
             at_most,
             now: self.now(),
         };
-        self.outside.storage.put_endpoint(put).await
+        let _alone = self.endpoints_change.lock().await;
+        Ok(match self.outside.storage.put_endpoint(put).await? {
+            Put::Done(endpoint) => Written::Done(self.take_over(*endpoint)),
+            Put::TooMany => Written::TooMany,
+            Put::Stale => Written::Stale,
+        })
     }
 
     pub async fn register(
@@ -111,15 +131,14 @@ impl Worker {
         };
         let put = self.put(endpoint, Some(ENDPOINTS_MAX)).await;
         match put.map_err(|fault| self.refuse(fault))? {
-            Put::Done(endpoint) => {
-                let live = self.take_over(*endpoint);
+            Written::Done(live) => {
                 tracing::info!(
                     client_id, endpoint_id = %live.endpoint.endpoint_id, "endpoint registered"
                 );
                 Ok(Arc::clone(&live.endpoint))
             }
-            Put::TooMany => Err(CommandFault::TooMany),
-            Put::Stale => Err(CommandFault::Conflict("the client is being removed")),
+            Written::TooMany => Err(CommandFault::TooMany),
+            Written::Stale => Err(CommandFault::Conflict("the client is being removed")),
         }
     }
 
@@ -139,11 +158,8 @@ impl Worker {
             };
             let put = self.put(changed, None).await;
             match put.map_err(|fault| self.refuse(fault))? {
-                Put::Done(endpoint) => {
-                    let live = self.take_over(*endpoint);
-                    return Ok(Arc::clone(&live.endpoint));
-                }
-                Put::TooMany | Put::Stale => self
+                Written::Done(live) => return Ok(Arc::clone(&live.endpoint)),
+                Written::TooMany | Written::Stale => self
                     .read_endpoints()
                     .await
                     .map_err(|fault| self.refuse(fault))?,
@@ -152,26 +168,34 @@ impl Worker {
         Err(CommandFault::Conflict("it is changed all the time"))
     }
 
-    /// Nothing more is sent there until somebody enables it.
-    pub(super) async fn disable(self: &Arc<Self>, live: &Live, reason: DisabledReason) {
-        let disabled = self
-            .change_endpoint(&live.endpoint.endpoint_id, |endpoint, now| {
-                let disabled = endpoint.disabled.or(Some(Disabled { reason, at: now }));
-                Ok(Endpoint {
-                    disabled,
-                    ..endpoint.clone()
-                })
-            })
-            .await;
-        let endpoint_id = &live.endpoint.endpoint_id;
-        match disabled {
-            Ok(endpoint) if endpoint.disabled.is_some_and(|it| it.reason == reason) => {
-                tracing::warn!(%endpoint_id, reason = reason.as_str(), "endpoint disabled");
-                self.say_disabled(&endpoint, reason).await;
+    /// Nothing more is sent there until somebody enables it. Of many who say so at once, one does it and tells it.
+    pub(super) async fn disable(self: &Arc<Self>, endpoint: Position, reason: DisabledReason) {
+        for _ in 0..CHANGES_MAX {
+            let Some(live) = self.registry.by_position(endpoint) else {
+                return;
+            };
+            if live.endpoint.disabled.is_some() {
+                return;
             }
-            Ok(_) => {}
-            Err(fault) => {
-                tracing::warn!(%endpoint_id, ?fault, "an endpoint could not be disabled");
+            let at = self.now();
+            let disabled = Endpoint {
+                disabled: Some(Disabled { reason, at }),
+                updated_at: at,
+                ..Endpoint::clone(&live.endpoint)
+            };
+            let endpoint_id = &live.endpoint.endpoint_id;
+            let again = match self.put(disabled, None).await {
+                Ok(Written::Done(live)) => {
+                    tracing::warn!(%endpoint_id, reason = reason.as_str(), "endpoint disabled");
+                    return self.say_disabled(&live.endpoint, reason).await;
+                }
+                Ok(Written::TooMany | Written::Stale) => self.read_endpoints().await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = again {
+                self.note_fault(&fault);
+                tracing::warn!(%endpoint_id, %fault, "an endpoint could not be disabled");
+                return;
             }
         }
     }
@@ -191,6 +215,7 @@ impl Worker {
                 &endpoint.client_id,
             )
         };
+        let _alone = self.endpoints_change.lock().await;
         let removed = self
             .outside
             .storage
@@ -216,6 +241,7 @@ impl Worker {
             return Err(CommandFault::BuiltIn);
         }
         let job = self.new_job(JobKind::RemoveClient, client.position, &client.client_id);
+        let _alone = self.endpoints_change.lock().await;
         let removed = self.outside.storage.remove_client(LANE, job.clone()).await;
         if !removed.map_err(|fault| self.refuse(fault))? {
             return Err(CommandFault::Unknown);

@@ -11,8 +11,9 @@ use super::attempt::ended_of;
 use super::backoff::{Backoff, PATIENT};
 use super::post::line_of;
 use super::registry::Live;
+use crate::domain::asked::TEST_TYPE;
 use crate::domain::ids::DeliveryId;
-use crate::domain::transition::{ExhaustReason, Input, Life, transition};
+use crate::domain::transition::{ExhaustReason, Input, Life, SkipReason, State, transition};
 use crate::error::Error;
 use crate::storage::{
     Candidate, Change, Job, JobSlice, LANE, Late, NewDelivery, Progress, Sliced, Stored,
@@ -103,9 +104,9 @@ impl Worker {
 
     fn missed(&self, job: &Job, live: &Live, candidate: Candidate) -> Missed {
         let Some(stored) = candidate.delivery else {
-            let wants = live
-                .endpoint
-                .wants(&candidate.event_type, candidate.operational);
+            let (event_type, operational) = (&candidate.event_type, candidate.operational);
+            // A test is for the endpoint that was tested.
+            let wants = event_type != TEST_TYPE && live.endpoint.wants(event_type, operational);
             let asked = job.wanted.is_none_or(|status| status == Status::Skipped);
             if !(wants && asked) {
                 return Missed::Nothing;
@@ -125,7 +126,16 @@ impl Worker {
                 },
             });
         };
-        let status = stored.life.state.status();
+        let state = stored.life.state;
+        // What its owner canceled was not missed, nor what somebody has.
+        let settled = [
+            State::Exhausted(ExhaustReason::Canceled),
+            State::Skipped(SkipReason::AlreadyDelivered),
+        ];
+        if settled.contains(&state) {
+            return Missed::Nothing;
+        }
+        let status = state.status();
         let wanted = match job.wanted {
             Some(wanted) => status == wanted,
             None => matches!(status, Status::Exhausted | Status::Skipped),

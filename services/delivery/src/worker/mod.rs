@@ -95,6 +95,9 @@ pub struct Worker {
     epoch: Epoch,
     began: Instant,
     registry: Registry,
+    /// Held from a change of an endpoint in the store until it is in memory, and while all are read: what was removed does
+    /// not come back.
+    endpoints_change: tokio::sync::Mutex<()>,
     queues: Mutex<Queues>,
     /// Something may be due, or a slot is free.
     look_again: Notify,
@@ -131,6 +134,7 @@ impl Worker {
             epoch,
             began: Instant::now(),
             registry: Registry::default(),
+            endpoints_change: tokio::sync::Mutex::default(),
             queues: Mutex::new(Queues::new(Capacity::default())),
             look_again: Notify::new(),
             outcomes: Notify::new(),

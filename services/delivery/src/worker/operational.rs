@@ -10,13 +10,13 @@ use serde_json::json;
 
 use super::Worker;
 use super::backoff::{Backoff, PROMPT};
-use super::post::Plan;
+use super::post::{PLANS_MAX, Plan};
 use super::registry::Live;
 use crate::domain::delivery::Carried;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::ids::EventId;
-use crate::domain::transition::{Effect, Life};
-use crate::storage::{Accept, LANE, NewEvent, Stored, WholeEvent};
+use crate::domain::ids::{EventId, Position};
+use crate::domain::transition::{Effect, Life, SkipReason};
+use crate::storage::{Accept, Accepted, LANE, NewEvent, Stored, WholeEvent};
 
 pub(super) const EXHAUSTED: &str = "delivery.exhausted";
 pub(super) const DISABLED: &str = "endpoint.disabled";
@@ -53,7 +53,8 @@ impl Worker {
                     "attempts": life.started,
                 }),
             ),
-            Effect::Disable(reason) => {
+            // Another 410 may have disabled it before.
+            Effect::Disable(reason) if self.is_enabled(live) => {
                 self.raised(live, stored, DISABLED, disabled(&live.endpoint, *reason))
             }
             _ => None,
@@ -69,11 +70,26 @@ impl Worker {
         data: serde_json::Value,
     ) -> Option<Raised> {
         let event = operational_event(event_type, &data, &stored.event, self.now());
-        self.plan_raised(&live.endpoint.client_id, &event)
+        let about = (event_type == DISABLED).then_some(live.endpoint.position);
+        self.plan_raised(&live.endpoint.client_id, &event, about)
     }
 
-    fn plan_raised(self: &Arc<Self>, client_id: &Arc<str>, event: &NewEvent) -> Option<Raised> {
-        let plan = self.plan(client_id, event, None, |_| None);
+    fn is_enabled(&self, live: &Live) -> bool {
+        let now = self.registry.by_position(live.endpoint.position);
+        now.is_some_and(|live| live.endpoint.disabled.is_none())
+    }
+
+    /// An endpoint that is disabled with it is not sent to.
+    fn plan_raised(
+        self: &Arc<Self>,
+        client_id: &Arc<str>,
+        event: &NewEvent,
+        disabled: Option<Position>,
+    ) -> Option<Raised> {
+        let plan = self.plan(client_id, event, None, |live| {
+            let is_disabled = disabled == Some(live.endpoint.position);
+            is_disabled.then_some(SkipReason::Disabled)
+        });
         if plan.planned.is_empty() {
             return None;
         }
@@ -130,15 +146,26 @@ impl Worker {
             payload: Bytes::new(),
         };
         let event = operational_event(DISABLED, &disabled(endpoint, reason), &carried, now);
-        let Some(raised) = self.plan_raised(&endpoint.client_id, &event) else {
+        for _ in 0..PLANS_MAX {
+            let Some(raised) = self.plan_raised(&endpoint.client_id, &event, None) else {
+                return;
+            };
+            let fault = match self.outside.storage.accept(raised.accept.clone()).await {
+                Ok(Accepted::Replan) => {
+                    raised.plan.drop_slots();
+                    match self.read_endpoints().await {
+                        Ok(()) => continue,
+                        Err(fault) => fault,
+                    }
+                }
+                Ok(_) => return self.set_raised_going(vec![raised]).await,
+                Err(fault) => {
+                    raised.plan.drop_slots();
+                    fault
+                }
+            };
+            tracing::warn!(endpoint_id = %endpoint.endpoint_id, %fault, "that an endpoint was disabled is not told to its client");
             return;
-        };
-        match self.outside.storage.accept(raised.accept.clone()).await {
-            Ok(_) => self.set_raised_going(vec![raised]).await,
-            Err(fault) => {
-                tracing::warn!(endpoint_id = %endpoint.endpoint_id, %fault, "that an endpoint was disabled is not told to its client");
-                raised.plan.drop_slots();
-            }
         }
     }
 }

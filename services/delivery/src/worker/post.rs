@@ -26,7 +26,7 @@ use crate::storage::{
 /// How long the same key gets the same answer.
 const KEY_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Its endpoints cannot change so often while one event is taken in.
-const PLANS_MAX: usize = 16;
+pub(super) const PLANS_MAX: usize = 16;
 const RETRY_AFTER_S: u64 = 2;
 
 /// An event that somebody posted, checked.
@@ -312,9 +312,9 @@ impl Worker {
         let open = self.queues().open_of(live.endpoint.position);
         let full = open >= self.outside.bounds.open_of_endpoint;
         if full {
-            let (worker, live) = (Arc::clone(self), Arc::clone(live));
+            let (worker, endpoint) = (Arc::clone(self), live.endpoint.position);
             self.attempts.spawn(async move {
-                worker.disable(&live, DisabledReason::Backlog).await;
+                worker.disable(endpoint, DisabledReason::Backlog).await;
             });
         }
         full

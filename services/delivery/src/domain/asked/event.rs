@@ -11,7 +11,8 @@ use super::Fault;
 use crate::domain::endpoint::{Endpoint, is_client_id, is_event_type};
 
 /// What a test sends.
-const TEST_TYPE: &str = "signalpost.test";
+/// What [`test_event`] makes.
+pub const TEST_TYPE: &str = "signalpost.test";
 
 /// An event as it can be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]

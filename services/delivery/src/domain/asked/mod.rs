@@ -10,7 +10,7 @@ use super::egress::UrlFault;
 use super::headers::HeaderFault;
 
 pub use endpoint::{Asked, Defaults, changed, endpoint, policy_of, rotated, switched};
-pub use event::{Event, event, read_event, test_event};
+pub use event::{Event, TEST_TYPE, event, read_event, test_event};
 
 /// Why something that was asked for is not taken. Tells no secret and no value of a header.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -70,7 +70,11 @@ impl Api {
             Some(problem) => item(Err(problem)),
             // As many as were posted.
             None => item(posted.next().map_or_else(
-                || Err(Code::Unavailable.because("the event was not taken in")),
+                || {
+                    Err(Code::Unavailable
+                        .because("the event was not taken in")
+                        .retry_after(refuse::STORE_RETRY_S))
+                },
                 answered,
             )),
         });
@@ -92,12 +96,14 @@ fn item(result: Result<(StatusCode, Accepted), Problem>) -> BatchItem {
             event: Some(accepted),
             code: None,
             detail: None,
+            retry_after_s: None,
         },
         Err(problem) => BatchItem {
             status: problem.code.status().as_u16(),
             event: None,
             code: Some(problem.code.as_str().to_owned()),
             detail: Some(problem.detail),
+            retry_after_s: problem.retry_after_s,
         },
     }
 }

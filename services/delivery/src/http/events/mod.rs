@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use runtime::extract::{self, Correlation, Path, Query};
+use runtime::extract::{Correlation, Path, Query};
 use runtime::problem::{Code, Problem};
 use schema::delivery::Status;
 use schema::webhooks::{Accepted, NewEvent, WebhookEventView, WebhookEventsPage};
 use schema::{CorrelationId, names};
 use serde::Deserialize;
 
+use super::private::Private;
 use super::who::Who;
 use super::{Api, paging, refuse, views};
 use crate::domain::asked::{self, Event};
@@ -27,8 +28,10 @@ const EVENT_BYTES_MAX: usize = 320 * 1024;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     client: Option<String>,
+    endpoint: Option<String>,
     idempotency_key: Option<String>,
     status: Option<Status>,
+    code: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     limit: Option<usize>,
@@ -40,7 +43,7 @@ pub(super) async fn post(
     who: Who,
     Correlation(correlation_id): Correlation,
     headers: HeaderMap,
-    extract::Json(told): extract::Json<NewEvent, EVENT_BYTES_MAX>,
+    Private(told): Private<NewEvent, EVENT_BYTES_MAX>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let event = asked::event(told, key(&headers)?).map_err(refuse::asked)?;
     who.must_see(&event.client_id)?;
@@ -84,8 +87,10 @@ impl Asked {
     fn filter(self, who: &Who) -> Result<Option<Filter>, Problem> {
         let client_id = paging::client(self.client)?;
         let filter = Filter {
+            endpoint_id: paging::endpoint(self.endpoint)?,
             idempotency_key: paging::key(self.idempotency_key)?,
             status: self.status,
+            code: paging::code(self.code)?,
             since: self.since,
             until: self.until,
             before: paging::before(self.cursor.as_deref())?,

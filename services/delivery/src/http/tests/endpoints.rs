@@ -180,6 +180,8 @@ async fn the_built_in_endpoint_is_the_operators() {
     }
     let removed = world.bare(Method::DELETE, one).await;
     removed.refused(409, "endpoint_built_in", "removed");
+    let tested = world.bare(Method::POST, &format!("{one}/test")).await;
+    tested.refused(409, "endpoint_built_in", "a test");
 
     let disabled = world.bare(Method::POST, &format!("{one}/disable")).await;
     assert_eq!(disabled.told(200)["disabled"], true);

@@ -42,6 +42,8 @@ async fn a_list_has_the_rows_that_were_asked_for_newest_first() {
         ("events", "status=skipped", &["n-1"]),
         ("events", "status=exhausted", &["a-2"]),
         ("events", "client=acme&status=pending", &["a-3", "a-1"]),
+        ("events", &of_endpoint, &["a-3", "a-2", "a-1"]),
+        ("events", "code=503", &[]),
         ("deliveries", "", &["a-3", "a-2", "o-1", "a-1"]),
         ("deliveries", "client=other", &["o-1"]),
         ("deliveries", &of_endpoint, &["a-3", "a-2", "a-1"]),

@@ -1,6 +1,6 @@
 //! The life of a delivery, as it is written.
 
-use schema::webhooks::DisabledReason;
+use schema::webhooks::{DisabledReason, OnExhausted};
 
 use super::*;
 use crate::domain::transition::ExhaustReason;
@@ -256,6 +256,33 @@ pub(super) async fn a_line_stops_at_a_delivery_until_its_next_change(storage: &d
     change(storage, change_of(&before, before.life.clone()))
         .await
         .unwrap();
+    assert_eq!(storage.blocking(LANE).await, Ok(vec![]));
+}
+
+pub(super) async fn lines_of_an_endpoint_that_skips_stop_nowhere(storage: &dyn Storage) {
+    let hub = hub(storage).await;
+    let position = hub.insert(storage, &["evt_1"]).await[0];
+    let before = stored(storage, position).await;
+    let life = Life {
+        state: State::Exhausted(ExhaustReason::MaxAttempts),
+        due_at: None,
+        ..before.life.clone()
+    };
+    let stop = Change {
+        blocks: true,
+        ..change_of(&before, life)
+    };
+    change(storage, stop).await.unwrap();
+    let endpoint = storage.endpoints(LANE).await.unwrap().remove(0);
+    let kept = put(storage, endpoint).await;
+    assert_eq!(storage.blocking(LANE).await.unwrap().len(), 1);
+
+    let mut skips = kept;
+    skips.settings.on_exhausted = OnExhausted::Skip;
+    let mut blocks = put(storage, skips).await;
+    blocks.settings.on_exhausted = OnExhausted::Block;
+    put(storage, blocks).await;
+
     assert_eq!(storage.blocking(LANE).await, Ok(vec![]));
 }
 

@@ -73,6 +73,7 @@ conformance! {
         what_is_said_of_a_delivery_is_in_its_commit,
         an_endpoint_is_disabled_in_the_commit_of_what_disables_it,
         a_line_stops_at_a_delivery_until_its_next_change,
+        lines_of_an_endpoint_that_skips_stop_nowhere,
         a_change_may_move_a_delivery_to_the_tail,
         what_waits_is_listed_in_order_and_by_pages,
         a_delivery_tells_its_ended_attempts,
@@ -91,6 +92,7 @@ conformance! {
         open_deliveries_of_an_endpoint_are_told_in_order;
     retention:
         retention_takes_what_is_old_ended_and_reported,
+        what_a_line_stops_at_stays,
         a_retired_event_leaves_nothing_behind,
         a_key_outlives_its_event_until_it_expires;
 }

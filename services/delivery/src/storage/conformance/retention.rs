@@ -47,6 +47,27 @@ pub(super) async fn retention_takes_what_is_old_ended_and_reported(storage: &dyn
     assert_eq!((end.removed, end.next), (0, None));
 }
 
+pub(super) async fn what_a_line_stops_at_stays(storage: &dyn Storage) {
+    let hub = hub(storage).await;
+    let position = hub.live(storage, "evt_1", State::Delivered).await;
+    let before = stored(storage, position).await;
+    let stop = Change {
+        blocks: true,
+        ..change_of(&before, before.life.clone())
+    };
+    change(storage, stop).await.unwrap();
+    report_all(storage).await;
+
+    let retired = storage.retire(LANE, 0, at(50)).await.unwrap();
+
+    assert_eq!(retired.removed, 0);
+    let before = stored(storage, position).await;
+    let goes_on = change_of(&before, before.life.clone());
+    change(storage, goes_on).await.unwrap();
+    let retired = storage.retire(LANE, 0, at(50)).await.unwrap();
+    assert_eq!(retired.removed, 1);
+}
+
 pub(super) async fn a_retired_event_leaves_nothing_behind(storage: &Sqlite) {
     let hub = hub(storage).await;
     let position = hub.live(storage, "evt_1", State::Delivered).await;

@@ -197,6 +197,9 @@ fn update(tx: &Transaction<'_>, put: &PutEndpoint, row: &Written) -> Result<Put>
         return Ok(Put::Stale);
     };
     clients::bump(tx, lane, client, version)?;
+    if endpoint.settings.on_exhausted == OnExhausted::Skip {
+        unblock(tx, lane, endpoint.position)?;
+    }
     Ok(Put::Done(Box::new(Endpoint {
         client,
         client_id: Arc::clone(&endpoint.client_id),
@@ -204,6 +207,15 @@ fn update(tx: &Transaction<'_>, put: &PutEndpoint, row: &Written) -> Result<Put>
         version,
         ..endpoint.clone()
     })))
+}
+
+/// No line of the endpoint stops at what was exhausted before.
+fn unblock(tx: &Transaction<'_>, lane: Lane, endpoint: Position) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE deliveries SET blocks = 0 WHERE lane = ? AND blocks = 1 AND endpoint = ?",
+    )?
+    .execute(params![lane, endpoint])?;
+    Ok(())
 }
 
 /// Disables an endpoint that is not disabled yet.

@@ -97,7 +97,7 @@ fn next_events(connection: &Connection, lane: Lane, after: Position) -> Result<V
     rows.collect()
 }
 
-/// Whether a delivery ended before a time, and event-store knows.
+/// Whether a delivery ended before a time, and event-store knows, and no line stops at it.
 fn has_left(
     connection: &Connection,
     lane: Lane,
@@ -107,7 +107,7 @@ fn has_left(
 ) -> Result<bool> {
     let left = connection
         .prepare_cached(
-            "SELECT ended_at < ? AND last_outcome <= ? FROM deliveries WHERE lane = ? AND position = ?",
+            "SELECT ended_at < ? AND last_outcome <= ? AND blocks = 0 FROM deliveries WHERE lane = ? AND position = ?",
         )?
         .query_row(params![before, reported, lane, delivery], |row| {
             row.get::<_, Option<bool>>(0)

@@ -243,6 +243,35 @@ async fn a_410_ends_the_delivery_and_disables_the_endpoint() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_410_at_once_one_disables_the_endpoint_and_tells_it_to_the_others() {
+    let world = World::new();
+    let running = world.start().await;
+    let itself = Settings {
+        event_types: types(&["order.*", "endpoint.disabled"]),
+        ..settings("a.example")
+    };
+    register(&running, "acme", itself).await;
+    let told = Settings {
+        event_types: types(&["endpoint.disabled"]),
+        ..settings("told.example")
+    };
+    register(&running, "acme", told).await;
+    world.script("a.example", |script| {
+        script.always = Reply::Status(410);
+        let late = (1..=5).map(|nth| Reply::LateStatus(Duration::from_millis(100 * nth), 410));
+        script.next.extend(late);
+    });
+
+    for number in 0..5 {
+        post(&running, incoming("acme", number)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+
+    assert_eq!(world.received_at("a.example").len(), 5);
+    assert_eq!(world.received_at("told.example").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deliveries_of_what_signalpost_says_raise_nothing_themselves() {
     let world = World::new();
     let running = world.start().await;
@@ -481,6 +510,70 @@ async fn what_was_disabled_drains_when_it_is_enabled_and_what_was_skipped_is_rec
     assert_eq!(numbers(&world, "a.example"), ["1", "1", "2"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_recovery_sends_neither_what_was_canceled_nor_what_was_a_test_of_another() {
+    let world = World::new();
+    let running = world.start().await;
+    let since = world.clock.now();
+    let endpoint = register(&running, "acme", settings("a.example")).await;
+    let other = register(&running, "acme", settings("b.example")).await;
+    world.at("a.example", Reply::Status(500));
+    let canceled = post(&running, incoming("acme", 1)).await;
+    let of_a = canceled
+        .deliveries
+        .iter()
+        .find(|delivery| delivery.endpoint_id == endpoint.endpoint_id.to_string());
+    world
+        .until("one failed", |world| {
+            !world.received_at("a.example").is_empty()
+        })
+        .await;
+    let id = DeliveryId::parse(&of_a.unwrap().delivery_id).unwrap();
+    running.worker.cancel(id).await.unwrap();
+    let test = Incoming {
+        event_type: "signalpost.test".to_owned(),
+        only: Some(other.endpoint_id.clone()),
+        ..incoming("acme", 2)
+    };
+    post(&running, test).await;
+    world.at("a.example", Reply::Status(200));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let request = RecoverRequest {
+        since,
+        until: None,
+        status: None,
+        dry_run: false,
+    };
+    let job = running.worker.recover(&endpoint.endpoint_id, request).await;
+    let done = until_done(&world, job.unwrap().job_id).await;
+
+    assert_eq!((done.progress.examined, done.progress.done), (2, 0));
+    assert_eq!(world.received_at("a.example").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_changed_of_the_built_in_endpoint_outlives_a_restart() {
+    let world = World::new();
+    let running = world.start().await;
+    let id = EndpointId::pagerduty();
+    let change = |endpoint: &Endpoint, _| {
+        let mut changed = endpoint.clone();
+        changed.settings.max_in_flight = 3;
+        changed.settings.description = Some("the night shift".to_owned());
+        Ok(changed)
+    };
+    running.worker.change_endpoint(&id, change).await.unwrap();
+    let before = running.worker.endpoint(&id).unwrap();
+
+    running.kill();
+    let running = world.start().await;
+
+    let after = running.worker.endpoint(&id).unwrap();
+    assert_eq!(after.settings, before.settings);
+    assert_eq!(after.settings.max_in_flight, 3);
+}
+
 async fn until_done(world: &World, id: crate::domain::ids::JobId) -> crate::storage::Job {
     let mut wait = Duration::from_millis(100);
     loop {
@@ -671,11 +764,24 @@ async fn too_much_for_one_endpoint_disables_it_and_refuses_nothing_else() {
     register(&running, "acme", settings("well.example")).await;
     world.at("dead.example", Reply::Hang);
 
-    for number in 0..40 {
+    let told = Settings {
+        event_types: types(&["endpoint.disabled"]),
+        ..settings("told.example")
+    };
+    register(&running, "acme", told).await;
+
+    for number in 0..19 {
+        post(&running, incoming("acme", number)).await;
+    }
+    let at_once = (19..30).map(|number| incoming("acme", number)).collect();
+    let posted = running.worker.post_together(at_once).await;
+    assert!(posted.iter().all(Result::is_ok));
+    for number in 30..40 {
         post(&running, incoming("acme", number)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
 
+    assert_eq!(world.received_at("told.example").len(), 1, "told once");
     let reason = running
         .worker
         .endpoint(&endpoint.endpoint_id)

@@ -45,6 +45,7 @@ pub(super) enum Reply {
     RetryAfter(u16, &'static str),
     /// The answer comes after this.
     Late(Duration),
+    LateStatus(Duration, u16),
     /// No answer ever.
     Hang,
     /// The attempt's task dies of it.
@@ -480,6 +481,10 @@ async fn arrive(
         Reply::Status(status) => answer(status),
         Reply::RetryAfter(status, after) => {
             ([("retry-after", after)], answer(status)).into_response()
+        }
+        Reply::LateStatus(after, status) => {
+            tokio::time::sleep(after).await;
+            StatusCode::from_u16(status).unwrap().into_response()
         }
         Reply::Late(after) => {
             tokio::time::sleep(after).await;

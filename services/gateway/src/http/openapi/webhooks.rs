@@ -30,9 +30,13 @@ pub(super) struct Paging {
 pub(super) struct EventFilter {
     /// A `client_id`; a key bound to a client sees its rows alone.
     client: Option<String>,
+    /// An `endpoint_id`: events with a delivery for it.
+    endpoint: Option<String>,
     idempotency_key: Option<String>,
     /// Of the roll-up.
     status: Option<Status>,
+    /// Events with a delivery whose last answer was this; or the word of its last error.
+    code: Option<String>,
     /// Accepted then or later.
     #[param(format = DateTime)]
     since: Option<String>,
