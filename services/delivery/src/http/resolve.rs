@@ -1,9 +1,11 @@
 //! Where a URL's name leads when it is registered.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use runtime::problem::{Code, Problem};
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use url::Host;
 
 use super::refuse;
@@ -12,6 +14,9 @@ use crate::domain::egress::{self, Nets};
 
 /// A name that takes longer is taken as one that is not known yet.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Look-ups at once. Each blocks a thread until the resolver answers, and the store's reads need threads of the same pool.
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Refuses a URL whose name leads to any address that nothing is sent to. A kindness to whoever mistyped it: a name can
 /// lead elsewhere later, so that its addresses are checked again at each connect. One that leads nowhere yet is taken.
@@ -23,15 +28,26 @@ pub(super) async fn check(url: &str, nets: &Nets) -> Result<(), Problem> {
     ) else {
         return Ok(());
     };
-    let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((name, port)));
-    let Ok(Ok(mut addresses)) = lookup.await else {
+    let Some(addresses) = look_up(name.to_owned(), port).await else {
         return Ok(());
     };
+    let mut addresses = addresses.iter();
     if addresses.all(|address| egress::permits(parsed.need(), address.ip(), nets)) {
         return Ok(());
     }
     Err(Code::EndpointUrlForbidden
         .because("url: its name leads to an address that is not on the internet"))
+}
+
+/// `None` where it is not known in time. A look-up keeps its turn until it has ended, whoever waits for it.
+async fn look_up(name: String, port: u16) -> Option<Vec<SocketAddr>> {
+    let look_up = tokio::spawn(async move {
+        let _turn = TURNS.acquire().await.ok()?;
+        let addresses = lookup_host((name, port)).await.ok()?;
+        Some(addresses.collect())
+    });
+    let in_time = tokio::time::timeout(RESOLVE_TIMEOUT, look_up).await;
+    in_time.ok()?.ok()?
 }
 
 #[cfg(test)]

@@ -184,6 +184,13 @@ impl Worker {
                     self.outcomes.notify_one();
                 }
             }
+            Accepted::KeyReused => {
+                tracing::error!(
+                    source_event_id = planned.event.key.as_ref().map(|key| &*key.key),
+                    "a page was not taken in: somebody posted another event under its key to the client `oncall`"
+                );
+                planned.plan.drop_slots();
+            }
             // Known: event-store may have to be told again.
             _ => {
                 planned.plan.drop_slots();
@@ -197,7 +204,10 @@ impl Worker {
         vitals
             .feed_behind
             .set(i64::try_from(behind(page)).unwrap_or(i64::MAX));
+        let last = page.notices.last().map(|notice| notice.stored_at);
         vitals.note(|facts| {
+            // What is next is at most as old as the last that was read.
+            facts.unread_since = last.filter(|_| behind(page) > 0);
             facts.feed_read_at = Some(Instant::now());
             facts.feed_fault = None;
         });

@@ -271,6 +271,7 @@ impl Worker {
             vitals.oldest_due_age_s.set(age_s(oldest, now));
             let feed_age = vitals.since(facts.feed_read_at);
             vitals.feed_age_s.set(whole_s(feed_age));
+            vitals.feed_lag_s.set(age_s(facts.unread_since, now));
             let retention_age = vitals.since(facts.retired_at);
             vitals.retention_age_s.set(whole_s(retention_age));
             vitals.reports_age_s.set(age_s(facts.unreported_since, now));

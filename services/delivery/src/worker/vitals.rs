@@ -22,6 +22,7 @@ pub struct Vitals {
     pub(crate) feed_restarts: IntCounterVec,
     pub(crate) feed_behind: IntGauge,
     pub(crate) feed_age_s: IntGauge,
+    pub(crate) feed_lag_s: IntGauge,
     pub(crate) retention_age_s: IntGauge,
     pub(crate) reports_age_s: IntGauge,
     pub(crate) oldest_due_age_s: IntGauge,
@@ -36,6 +37,8 @@ pub struct Vitals {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub feed_read_at: Option<Instant>,
+    /// Since when at most the feed has what is not read.
+    pub unread_since: Option<Timestamp>,
     /// Why the last read of the feed failed, while none has worked since.
     pub feed_fault: Option<String>,
     /// When retention last took a slice.
@@ -104,6 +107,10 @@ impl Vitals {
             feed_age_s: metrics.gauge(
                 "delivery_feed_age_seconds",
                 "Time since the feed was last read, or since the start.",
+            ),
+            feed_lag_s: metrics.gauge(
+                "delivery_feed_lag_seconds",
+                "Age at most of the oldest event that is not read, as of the last read.",
             ),
             retention_age_s: metrics.gauge(
                 "delivery_retention_age_seconds",

@@ -236,6 +236,7 @@ fn after_a_failed_fsync_nothing_more_is_written() {
     );
     let broken = checkpoint(ffi::SQLITE_IOERR_FSYNC).unwrap();
     assert!(broken.is_final(), "{broken}");
+    assert!(writer.fault.lock().unwrap().is_some(), "it is said");
 }
 
 #[test]

@@ -161,6 +161,7 @@ impl Writer {
         let fault = outcome.err().map(|fault| judge(&fault));
         if let Some(fault) = fault.filter(Error::is_final) {
             tracing::error!(%fault, "a checkpoint failed, nothing more is written");
+            *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_string());
             self.broken = Some(fault);
         }
     }
