@@ -51,7 +51,8 @@ async fn from_a_fresh_env_file_up_runs_everything_and_stops_it() {
         std::fs::copy(repository::root().join(file), folder.path().join(file)).unwrap();
     }
     let script = folder.path().join("scripts/env-file");
-    let written = Command::new(script).output().await.unwrap();
+    // Read by a shell: executed, it is "busy" where another test's child holds the copy's descriptor for a moment.
+    let written = Command::new("sh").arg(script).output().await.unwrap();
     let payload = repository::root().join("fixtures/stripe/payout_failed.json");
     let payload = payload.to_str().unwrap();
 

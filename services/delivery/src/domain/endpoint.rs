@@ -21,6 +21,9 @@ pub const PAGE_TYPE: &str = "signalpost.page";
 pub const TIMEOUT_MS: u64 = 15_000;
 pub const MAX_IN_FLIGHT: u32 = 64;
 
+/// The type of the event that says that an endpoint was disabled.
+pub const DISABLED_TYPE: &str = "endpoint.disabled";
+
 /// What a client may set, as it is stored. A later release reads an earlier one's: a new field needs a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {

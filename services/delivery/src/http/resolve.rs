@@ -39,10 +39,12 @@ pub(super) async fn check(url: &str, nets: &Nets) -> Result<(), Problem> {
         .because("url: its name leads to an address that is not on the internet"))
 }
 
-/// `None` where it is not known in time. A look-up keeps its turn until it has ended, whoever waits for it.
+/// `None` where it is not known in time, or too many are looked up. A look-up keeps its turn until it has ended, whoever
+/// waits for it.
 async fn look_up(name: String, port: u16) -> Option<Vec<SocketAddr>> {
+    let turn = TURNS.try_acquire().ok()?;
     let look_up = tokio::spawn(async move {
-        let _turn = TURNS.acquire().await.ok()?;
+        let _turn = turn;
         let addresses = lookup_host((name, port)).await.ok()?;
         Some(addresses.collect())
     });

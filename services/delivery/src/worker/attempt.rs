@@ -12,6 +12,7 @@ use super::registry::Live;
 use super::send::Answer;
 use super::{Slot, Worker};
 use crate::domain::ids::Position;
+use crate::domain::queues::Rules;
 use crate::domain::result::Verdict;
 use crate::domain::transition::{
     Effect, ExhaustReason, Input, Life, OpenAttempt, Refusal, State, transition,
@@ -175,7 +176,7 @@ impl Worker {
         }
     }
 
-    /// As [`try_conclude`](Self::try_conclude), of what nobody else may have changed.
+    /// As [`try_conclude`](Self::try_conclude), of what was not sent.
     async fn conclude(
         self: &Arc<Self>,
         live: &Arc<Live>,
@@ -186,6 +187,11 @@ impl Worker {
     ) -> Left {
         match self.try_conclude(live, stored, life, effects, ended).await {
             Ok(()) => Left::Settled,
+            // As of a count: a command came in between.
+            Err(Error::Stale) => {
+                self.note_fault(&Error::Stale);
+                Left::Settled
+            }
             Err(fault) => self.note_fault(&fault),
         }
     }
@@ -199,6 +205,11 @@ impl Worker {
         effects: Vec<Effect>,
         ended: Option<Ended>,
     ) -> Result<(), Error> {
+        // Its policy may have changed since the attempt began.
+        let live = &self
+            .registry
+            .by_position(stored.endpoint)
+            .unwrap_or_else(|| Arc::clone(live));
         let blocks = live.blocks() && stops_its_line(life.state);
         let raised = self.raise(live, stored, &life, &effects);
         let mut change = Change {
@@ -240,13 +251,21 @@ impl Worker {
                 }
             }
         }
-        if disables && let Err(fault) = self.read_endpoints().await {
-            self.note_fault(&fault);
+        if disables && self.registry.by_position(stored.endpoint).is_some() {
+            let rules = Rules {
+                enabled: false,
+                ..live.rules()
+            };
+            let now = self.both_clocks();
+            self.queues().set_endpoint(stored.endpoint, rules, now);
         }
         self.act(live, stored, &life, &effects);
         match behind {
             Some(behind) => behind.go(stored.position),
             None => self.end_in_line(live, stored, life.state, blocks),
+        }
+        if disables {
+            self.learn_endpoints().await;
         }
         self.set_raised_going(raised).await;
         Ok(())

@@ -9,7 +9,7 @@ use super::slot::Slot;
 use crate::domain::ids::Position;
 use crate::domain::queues::Turn;
 use crate::domain::transition::{Effect, Input, Life};
-use crate::storage::{Change, LANE, Stored};
+use crate::storage::{Change, Stored};
 
 /// One that was taken out of its line for that, with a slot. It is put back when dropped.
 pub(super) struct Behind {
@@ -33,14 +33,8 @@ impl Worker {
             .take_behind(endpoint, line, ahead.position, now);
         let turn = taken?;
         let slot = Slot::of_turn(self, &turn);
-        let loaded = self.outside.storage.load(LANE, vec![turn.position]).await;
-        let Ok(mut loaded) = loaded else {
-            drop(slot);
-            self.put_back_soon(turn.position);
-            return None;
-        };
-        // Not there: a job has removed it.
-        let mut stored = loaded.pop()?;
+        // Not there: a job has removed it, or the process stops.
+        let mut stored = self.reload(turn.position).await?;
         // As where it is taken by turns: the schedule's due time counts.
         stored.life.due_at = stored.life.due_at.map(|due_at| due_at.min(turn.due_at));
         let input = Input::Start {

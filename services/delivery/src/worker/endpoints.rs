@@ -7,6 +7,7 @@ use runtime::problem::Problem;
 use schema::webhooks::{DisabledReason, ENDPOINTS_MAX, JobKind, JobStatus, OnExhausted};
 
 use super::Worker;
+use super::backoff::{Backoff, PROMPT};
 use super::commands::CommandFault;
 use super::registry::Live;
 use crate::domain::endpoint::{Confidential, Disabled, Endpoint, Settings};
@@ -40,6 +41,18 @@ impl Worker {
         Ok(())
     }
 
+    /// As [`read_endpoints`](Self::read_endpoints), until it works or never will.
+    pub(super) async fn learn_endpoints(&self) {
+        let mut backoff = Backoff::up_to(PROMPT);
+        while let Err(fault) = self.read_endpoints().await {
+            self.note_fault(&fault);
+            if fault.is_final() {
+                return;
+            }
+            backoff.wait().await;
+        }
+    }
+
     /// What the store has is in memory from now on.
     fn take_over(&self, endpoint: Endpoint) -> Arc<Live> {
         let live = self.registry.put(endpoint, &self.outside.defaults);
@@ -55,7 +68,7 @@ impl Worker {
     }
 
     /// Where it leads and how it is tried is configuration's; what a caller may change of it stays.
-    pub(super) async fn put_built_in(&self, configured: Endpoint) -> Result<(), Error> {
+    pub(super) async fn put_built_in(self: &Arc<Self>, configured: Endpoint) -> Result<(), Error> {
         let known = self.registry.by_id(&configured.endpoint_id);
         let endpoint = match known {
             None => configured,
@@ -91,19 +104,41 @@ impl Worker {
         }
     }
 
-    async fn put(&self, endpoint: Endpoint, at_most: Option<usize>) -> Result<Written, Error> {
+    /// Not given up when its caller leaves: what is committed is also in memory.
+    async fn put(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        at_most: Option<usize>,
+    ) -> Result<Written, Error> {
         let put = PutEndpoint {
             lane: LANE,
             endpoint,
             at_most,
             now: self.now(),
         };
-        let _alone = self.endpoints_change.lock().await;
+        let worker = Arc::clone(self);
+        self.surely(async move {
+            let _alone = worker.endpoints_change.lock().await;
+            worker.put_alone(put).await
+        })
+        .await?
+    }
+
+    async fn put_alone(&self, put: PutEndpoint) -> Result<Written, Error> {
         Ok(match self.outside.storage.put_endpoint(put).await? {
             Put::Done(endpoint) => Written::Done(self.take_over(*endpoint)),
             Put::TooMany => Written::TooMany,
             Put::Stale => Written::Stale,
         })
+    }
+
+    /// Runs it to its end, whoever waits for it.
+    async fn surely<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.attempts.spawn(task).await;
+        done.map_err(|fault| Error::Passing(fault.to_string()))
     }
 
     pub async fn register(
@@ -171,41 +206,62 @@ impl Worker {
     /// Nothing more is sent there until somebody enables it. Of many who say so at once, one does it and tells it.
     pub(super) async fn disable(self: &Arc<Self>, endpoint: Position, reason: DisabledReason) {
         for _ in 0..CHANGES_MAX {
-            let Some(live) = self.registry.by_position(endpoint) else {
-                return;
-            };
-            if live.endpoint.disabled.is_some() {
-                return;
-            }
-            let at = self.now();
-            let disabled = Endpoint {
-                disabled: Some(Disabled { reason, at }),
-                updated_at: at,
-                ..Endpoint::clone(&live.endpoint)
-            };
-            let endpoint_id = &live.endpoint.endpoint_id;
-            let again = match self.put(disabled, None).await {
-                Ok(Written::Done(live)) => {
+            let again = match self.disable_alone(endpoint, reason).await {
+                Ok(None) => return,
+                Ok(Some(Written::Done(live))) => {
+                    let endpoint_id = &live.endpoint.endpoint_id;
                     tracing::warn!(%endpoint_id, reason = reason.as_str(), "endpoint disabled");
                     return self.say_disabled(&live.endpoint, reason).await;
                 }
-                Ok(Written::TooMany | Written::Stale) => self.read_endpoints().await,
+                Ok(Some(Written::TooMany | Written::Stale)) => self.read_endpoints().await,
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = again {
                 self.note_fault(&fault);
-                tracing::warn!(%endpoint_id, %fault, "an endpoint could not be disabled");
+                tracing::warn!(endpoint, %fault, "an endpoint could not be disabled");
                 return;
             }
         }
     }
 
+    /// `None`: it is disabled already, or no more.
+    async fn disable_alone(
+        &self,
+        endpoint: Position,
+        reason: DisabledReason,
+    ) -> Result<Option<Written>, Error> {
+        let _alone = self.endpoints_change.lock().await;
+        let enabled = self.registry.by_position(endpoint);
+        let Some(live) = enabled.filter(|live| live.endpoint.disabled.is_none()) else {
+            return Ok(None);
+        };
+        let at = self.now();
+        let put = PutEndpoint {
+            lane: LANE,
+            endpoint: Endpoint {
+                disabled: Some(Disabled { reason, at }),
+                updated_at: at,
+                ..Endpoint::clone(&live.endpoint)
+            },
+            at_most: None,
+            now: at,
+        };
+        self.put_alone(put).await.map(Some)
+    }
+
     /// What is open for it is ended in slices, by the job.
     pub async fn remove_endpoint(self: &Arc<Self>, id: &EndpointId) -> Result<Job, CommandFault> {
-        let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
         if id.is_built_in() {
             return Err(CommandFault::BuiltIn);
         }
+        let (worker, id) = (Arc::clone(self), id.clone());
+        let removed = self.surely(async move { worker.remove_endpoint_alone(&id).await });
+        removed.await.map_err(|fault| self.refuse(fault))?
+    }
+
+    async fn remove_endpoint_alone(&self, id: &EndpointId) -> Result<Job, CommandFault> {
+        let _alone = self.endpoints_change.lock().await;
+        let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
         let endpoint = &live.endpoint;
         let job = Job {
             endpoint: Some((endpoint.position, endpoint.endpoint_id.clone())),
@@ -215,7 +271,6 @@ impl Worker {
                 &endpoint.client_id,
             )
         };
-        let _alone = self.endpoints_change.lock().await;
         let removed = self
             .outside
             .storage
@@ -232,6 +287,13 @@ impl Worker {
 
     /// Its rows are deleted in slices, by the job; nobody sees them any more.
     pub async fn remove_client(self: &Arc<Self>, client_id: &str) -> Result<Job, CommandFault> {
+        let (worker, client_id) = (Arc::clone(self), client_id.to_owned());
+        let removed = self.surely(async move { worker.remove_client_alone(&client_id).await });
+        removed.await.map_err(|fault| self.refuse(fault))?
+    }
+
+    async fn remove_client_alone(&self, client_id: &str) -> Result<Job, CommandFault> {
+        let _alone = self.endpoints_change.lock().await;
         let client = self
             .registry
             .client(client_id)
@@ -241,7 +303,6 @@ impl Worker {
             return Err(CommandFault::BuiltIn);
         }
         let job = self.new_job(JobKind::RemoveClient, client.position, &client.client_id);
-        let _alone = self.endpoints_change.lock().await;
         let removed = self.outside.storage.remove_client(LANE, job.clone()).await;
         if !removed.map_err(|fault| self.refuse(fault))? {
             return Err(CommandFault::Unknown);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use schema::delivery::Status;
 use schema::webhooks::{JobKind, JobStatus, Trigger};
+use tokio::time::Instant;
 
 use super::Worker;
 use super::attempt::ended_of;
@@ -62,6 +63,8 @@ impl Worker {
                 JobKind::RemoveClient => self.purge_slice(job).await?,
             }
         }
+        let vitals = &self.outside.vitals;
+        vitals.note(|facts| facts.jobs_at = Some(Instant::now()));
         Ok(running)
     }
 

@@ -272,6 +272,8 @@ impl Worker {
             let feed_age = vitals.since(facts.feed_read_at);
             vitals.feed_age_s.set(whole_s(feed_age));
             vitals.feed_lag_s.set(age_s(facts.unread_since, now));
+            let jobs_age = vitals.since(facts.jobs_at);
+            vitals.jobs_age_s.set(whole_s(jobs_age));
             let retention_age = vitals.since(facts.retired_at);
             vitals.retention_age_s.set(whole_s(retention_age));
             vitals.reports_age_s.set(age_s(facts.unreported_since, now));

@@ -13,13 +13,12 @@ use super::backoff::{Backoff, PROMPT};
 use super::post::{PLANS_MAX, Plan};
 use super::registry::Live;
 use crate::domain::delivery::Carried;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{DISABLED_TYPE, Endpoint};
 use crate::domain::ids::{EventId, Position};
 use crate::domain::transition::{Effect, Life, SkipReason};
 use crate::storage::{Accept, Accepted, LANE, NewEvent, Stored, WholeEvent};
 
 pub(super) const EXHAUSTED: &str = "delivery.exhausted";
-pub(super) const DISABLED: &str = "endpoint.disabled";
 
 /// An event to be committed with a change, and the slots of its deliveries.
 pub(super) struct Raised {
@@ -53,10 +52,12 @@ impl Worker {
                     "attempts": life.started,
                 }),
             ),
-            // Another 410 may have disabled it before.
-            Effect::Disable(reason) if self.is_enabled(live) => {
-                self.raised(live, stored, DISABLED, disabled(&live.endpoint, *reason))
-            }
+            Effect::Disable(reason) => self.raised(
+                live,
+                stored,
+                DISABLED_TYPE,
+                disabled(&live.endpoint, *reason),
+            ),
             _ => None,
         });
         told.collect()
@@ -70,13 +71,8 @@ impl Worker {
         data: serde_json::Value,
     ) -> Option<Raised> {
         let event = operational_event(event_type, &data, &stored.event, self.now());
-        let about = (event_type == DISABLED).then_some(live.endpoint.position);
+        let about = (event_type == DISABLED_TYPE).then_some(live.endpoint.position);
         self.plan_raised(&live.endpoint.client_id, &event, about)
-    }
-
-    fn is_enabled(&self, live: &Live) -> bool {
-        let now = self.registry.by_position(live.endpoint.position);
-        now.is_some_and(|live| live.endpoint.disabled.is_none())
     }
 
     /// An endpoint that is disabled with it is not sent to.
@@ -139,13 +135,13 @@ impl Worker {
         let now = self.now();
         let carried = Carried {
             event_id: EventId::mint(LANE, now),
-            event_type: DISABLED.to_owned(),
+            event_type: DISABLED_TYPE.to_owned(),
             correlation_id: runtime::ids::correlation_id(now),
             source: None,
             operational: true,
             payload: Bytes::new(),
         };
-        let event = operational_event(DISABLED, &disabled(endpoint, reason), &carried, now);
+        let event = operational_event(DISABLED_TYPE, &disabled(endpoint, reason), &carried, now);
         for _ in 0..PLANS_MAX {
             let Some(raised) = self.plan_raised(&endpoint.client_id, &event, None) else {
                 return;

@@ -23,6 +23,7 @@ pub struct Vitals {
     pub(crate) feed_behind: IntGauge,
     pub(crate) feed_age_s: IntGauge,
     pub(crate) feed_lag_s: IntGauge,
+    pub(crate) jobs_age_s: IntGauge,
     pub(crate) retention_age_s: IntGauge,
     pub(crate) reports_age_s: IntGauge,
     pub(crate) oldest_due_age_s: IntGauge,
@@ -41,6 +42,8 @@ pub struct Facts {
     pub unread_since: Option<Timestamp>,
     /// Why the last read of the feed failed, while none has worked since.
     pub feed_fault: Option<String>,
+    /// When jobs were last looked for.
+    pub jobs_at: Option<Instant>,
     /// When retention last took a slice.
     pub retired_at: Option<Instant>,
     /// When the oldest outcome that is not reported was made.
@@ -111,6 +114,10 @@ impl Vitals {
             feed_lag_s: metrics.gauge(
                 "delivery_feed_lag_seconds",
                 "Age at most of the oldest event that is not read, as of the last read.",
+            ),
+            jobs_age_s: metrics.gauge(
+                "delivery_jobs_age_seconds",
+                "Time since jobs were last looked for, or since the start.",
             ),
             retention_age_s: metrics.gauge(
                 "delivery_retention_age_seconds",

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use schema::webhooks::WaitingFor;
 
 use super::breaker::Breaker;
+use super::fresh::Fresh;
 use super::pace::{Pace, Rate};
 use super::turns::{Seat, Served, Speed};
 use super::waiting::{Waiting, micros, passed};
@@ -31,8 +32,7 @@ pub(super) struct Endpoint {
     pace: Pace,
     rate: Option<Rate>,
     paused_until: Option<Timestamp>,
-    /// First attempts that gathered while it was held: no fresh work of its client, until they are gone.
-    gathered: usize,
+    fresh: Fresh,
 }
 
 /// What the schedule knows of an endpoint without looking at it.
@@ -66,7 +66,7 @@ impl Endpoint {
             pace: Pace::new(rules.max_in_flight),
             rate: rules.rate_per_s.map(Rate::new),
             paused_until: None,
-            gathered: 0,
+            fresh: Fresh::default(),
             rules,
         }
     }
@@ -93,11 +93,8 @@ impl Endpoint {
     pub(super) fn look(&mut self, now: Now) {
         self.breaker.look(now.mono);
         self.paused_until = self.paused_until.filter(|until| *until > now.wall);
-        let first = self.waiting.first_len();
-        self.gathered = match self.takes() {
-            true => self.gathered.min(first),
-            false => first,
-        };
+        let takes = self.takes();
+        self.fresh.look(self.waiting.first_len(), takes);
     }
 
     /// What keeps everything of it from going, and when that ends if time alone ends it.
@@ -129,7 +126,7 @@ impl Endpoint {
 
     /// First attempts that wait for nothing but their turn.
     pub(super) fn fresh(&self) -> usize {
-        self.waiting.first_len().saturating_sub(self.gathered)
+        self.fresh.count()
     }
 
     /// Whether first attempts that wait here are work that can be done now.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::fresh::Fresh;
 use super::waiting::Entry;
 use super::{Class, Place};
 use crate::domain::delivery::Position;
@@ -16,6 +17,7 @@ pub(super) struct Lines {
     blocking: HashMap<Position, u64>,
     /// All that wait, heads or not, by due time.
     by_due: BTreeSet<Entry>,
+    fresh: usize,
 }
 
 /// Those not started come after those that were, then by age.
@@ -27,6 +29,11 @@ struct Line {
     hold: Option<Hold>,
     /// So many are being committed, to wait here: nobody may be first before them.
     expected: usize,
+    /// First attempts that wait.
+    first: usize,
+    /// The one on its way has failed before.
+    retries: bool,
+    fresh: Fresh,
 }
 
 /// Why a line's first must wait.
@@ -58,6 +65,18 @@ impl Line {
         first.filter(|_| self.hold.is_none())
     }
 
+    /// Whether those that wait have their turns, one after the other. Behind one that failed, or where the line stops, they
+    /// have not.
+    fn moves(&self) -> bool {
+        match self.hold {
+            Some(Hold::Blocked(_)) => false,
+            Some(Hold::Busy(_)) => !self.retries,
+            None => self
+                .head()
+                .is_none_or(|member| member.class == Class::First),
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.waiting.is_empty() && self.hold.is_none() && self.expected == 0
     }
@@ -66,6 +85,11 @@ impl Line {
 impl Lines {
     pub(super) fn len(&self) -> usize {
         self.places.len()
+    }
+
+    /// First attempts that wait for nothing but their turn.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh
     }
 
     pub(super) fn oldest(&self) -> Option<Entry> {
@@ -99,6 +123,7 @@ impl Lines {
             if line.hold == Some(Hold::Busy(Some(position))) {
                 line.hold = None;
             }
+            line.first += usize::from(member.class == Class::First);
             line.waiting.insert(rank, member);
         });
         [left, Some(joined)]
@@ -108,8 +133,14 @@ impl Lines {
     pub(super) fn take(&mut self, position: Position) -> Option<(u64, Change)> {
         let (line, _) = *self.places.get(&position)?;
         let mut change = self.leave(position)?;
+        let retries = change
+            .before
+            .is_some_and(|member| member.class == Class::Retry);
         change.after = self
-            .change(line, |line| line.hold = Some(Hold::Busy(Some(position))))
+            .change(line, |line| {
+                line.hold = Some(Hold::Busy(Some(position)));
+                line.retries = retries;
+            })
             .after;
         Some((line, change))
     }
@@ -134,6 +165,7 @@ impl Lines {
         self.change(line, |line| {
             if line.hold == Some(Hold::Busy(Some(ahead))) {
                 line.hold = Some(Hold::Busy(Some(behind)));
+                line.retries = false;
             }
         });
     }
@@ -144,7 +176,10 @@ impl Lines {
     }
 
     pub(super) fn reserve(&mut self, line: u64) {
-        self.change(line, |line| line.hold = Some(Hold::Busy(None)));
+        self.change(line, |line| {
+            line.hold = Some(Hold::Busy(None));
+            line.retries = false;
+        });
     }
 
     /// The reserved one is committed.
@@ -178,12 +213,13 @@ impl Lines {
     /// The one on its way has ended: the next is eligible, or none is before this one is superseded.
     pub(super) fn end(&mut self, line: u64, position: Position, blocked: bool) -> Change {
         let mut blocks = false;
+        let waits = self.places.contains_key(&position);
         let change = self.change(line, |line| {
             let ended = match line.hold {
                 Some(Hold::Busy(busy)) => busy == Some(position),
                 Some(Hold::Blocked(_)) => false,
-                // As it is found after a restart.
-                None => blocked,
+                // As it is found after a restart; else a command was faster, and it waits again.
+                None => blocked && !waits,
             };
             if ended {
                 blocks = blocked;
@@ -203,7 +239,11 @@ impl Lines {
         }
         let (line, rank) = self.places.remove(&position)?;
         let mut left = None;
-        let change = self.change(line, |line| left = line.waiting.remove(&rank));
+        let change = self.change(line, |line| {
+            left = line.waiting.remove(&rank);
+            let is_first = left.is_some_and(|member| member.class == Class::First);
+            line.first -= usize::from(is_first);
+        });
         if let Some(member) = left {
             self.by_due.remove(&member.entry);
         }
@@ -240,9 +280,11 @@ impl Lines {
 
     fn change(&mut self, line: u64, how: impl FnOnce(&mut Line)) -> Change {
         let found = self.lines.entry(line).or_default();
-        let before = found.head();
+        let (before, fresh) = (found.head(), found.fresh.count());
         how(found);
         let after = found.head();
+        found.fresh.look(found.first, found.moves());
+        self.fresh = self.fresh - fresh + found.fresh.count();
         if found.is_over() {
             self.lines.remove(&line);
         }

@@ -29,6 +29,7 @@ pub use self::terms::{Answer, Capacity, Class, Item, Key, Permit, Place, Rules, 
 
 mod breaker;
 mod endpoint;
+mod fresh;
 mod line;
 mod pace;
 mod questions;

@@ -52,7 +52,7 @@ impl Queues {
     }
 
     /// First attempts of the client that wait for nothing but their turn: its fresh work. What gathered while an endpoint was
-    /// held is none, nor is what waits behind another in a strict line. Walks the client's endpoints.
+    /// held, or a strict line stood still, is none. Walks the client's endpoints.
     pub fn fresh_of(&self, client: Key) -> usize {
         let endpoints = self.turns.endpoints_of(client);
         let endpoints = endpoints.filter_map(|endpoint| self.endpoints.get(&endpoint));

@@ -72,9 +72,9 @@ impl Waiting {
         (loose + self.lines.len()).saturating_sub(self.stale)
     }
 
-    /// First attempts that nothing of the endpoint itself holds up, as order does; of those superseded, some for a while.
+    /// First attempts that order does not hold up; of those superseded, some for a while.
     pub(super) fn first_len(&self) -> usize {
-        self.first.loose.len() + self.first.heads.len()
+        self.first.loose.len() + self.lines.fresh()
     }
 
     /// The due time of the next that need not be sent alone.

@@ -5,7 +5,7 @@ use std::fmt;
 use axum::Json;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
-use runtime::extract::{self, Correlation};
+use runtime::extract::Correlation;
 use runtime::problem::{Code, Problem};
 use schema::webhooks::{Accepted, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BatchAnswer, BatchItem};
 use schema::{CorrelationId, names};
@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{answered, incoming_of};
 use crate::domain::asked;
+use crate::http::private::Private;
 use crate::http::who::Who;
 use crate::http::{Api, refuse};
 
@@ -34,7 +35,7 @@ pub(in crate::http) async fn post(
     who: Who,
     Correlation(correlation_id): Correlation,
     headers: HeaderMap,
-    extract::Json(batch): extract::Json<Batch, BATCH_BYTES_MAX>,
+    Private(batch): Private<Batch, BATCH_BYTES_MAX>,
 ) -> Result<Json<BatchAnswer>, Problem> {
     if headers.contains_key(names::IDEMPOTENCY_KEY) {
         return Err(Code::InvalidRequest

@@ -3,6 +3,7 @@
 use schema::webhooks::{DisabledReason, OnExhausted};
 
 use super::*;
+use crate::domain::endpoint::DISABLED_TYPE;
 use crate::domain::transition::ExhaustReason;
 
 pub(super) async fn a_life_is_kept_with_everything_that_decides(storage: &dyn Storage) {
@@ -224,6 +225,33 @@ pub(super) async fn an_endpoint_is_disabled_in_the_commit_of_what_disables_it(
     let plan = seen(storage, ONCALL).await.unwrap();
     assert_eq!(plan.version, first.version);
     assert!(plan.version > hub.seen.unwrap().version);
+}
+
+pub(super) async fn that_an_endpoint_was_disabled_is_said_by_the_one_that_disabled_it(
+    storage: &dyn Storage,
+) {
+    let hub = hub(storage).await;
+    let positions = hub.insert(storage, &["evt_1", "evt_2"]).await;
+    let mut said = Vec::new();
+    for (position, other) in [
+        (positions[0], "other.first"),
+        (positions[1], "other.second"),
+    ] {
+        let before = stored(storage, position).await;
+        let raise = [DISABLED_TYPE, other].map(|kind| accept_of(ONCALL, hub.seen, kind, &[]));
+        let ids = raise.each_ref().map(|raised| raised.event.carried.event_id);
+        let disable = Change {
+            disable: Some(DisabledReason::Gone),
+            raise: raise.to_vec(),
+            ..change_of(&before, before.life.clone())
+        };
+        change(storage, disable).await.unwrap();
+        for id in ids {
+            said.push(storage.event(id).await.unwrap().is_some());
+        }
+    }
+
+    assert_eq!(said, [true, true, false, true]);
 }
 
 pub(super) async fn a_line_stops_at_a_delivery_until_its_next_change(storage: &dyn Storage) {

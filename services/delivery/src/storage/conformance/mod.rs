@@ -72,6 +72,7 @@ conformance! {
         an_outcome_and_the_count_of_the_next_are_taken_both_or_neither,
         what_is_said_of_a_delivery_is_in_its_commit,
         an_endpoint_is_disabled_in_the_commit_of_what_disables_it,
+        that_an_endpoint_was_disabled_is_said_by_the_one_that_disabled_it,
         a_line_stops_at_a_delivery_until_its_next_change,
         lines_of_an_endpoint_that_skips_stop_nowhere,
         a_change_may_move_a_delivery_to_the_tail,

@@ -6,6 +6,7 @@ use super::lanes::{advance, fence};
 use super::outcomes::{Told, report};
 use super::rows::micros;
 use super::{accept, endpoints};
+use crate::domain::endpoint::DISABLED_TYPE;
 use crate::domain::ids::{Lane, Position};
 use crate::error::Error;
 use crate::storage::{Change, Ended, code_of};
@@ -42,12 +43,18 @@ pub(super) fn change(
         let told = Told::of(&change.life, error, now);
         report(tx, lane, change.position, epoch, &told)?;
     }
-    if let Some(reason) = change.disable {
-        let endpoint = endpoint_of(tx, lane, change.position)?;
-        endpoints::disable(tx, lane, endpoint, reason, now)?;
-    }
+    let disables = match change.disable {
+        Some(reason) => {
+            let endpoint = endpoint_of(tx, lane, change.position)?;
+            endpoints::disable(tx, lane, endpoint, reason, now)?
+        }
+        None => false,
+    };
     for raised in &change.raise {
-        accept::raise(tx, raised)?;
+        // Of several that would have disabled it, one did.
+        if disables || raised.event.carried.event_type != DISABLED_TYPE {
+            accept::raise(tx, raised)?;
+        }
     }
     match &change.next {
         Some(next) => self::change(tx, next),

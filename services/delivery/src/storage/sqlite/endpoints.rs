@@ -218,14 +218,14 @@ fn unblock(tx: &Transaction<'_>, lane: Lane, endpoint: Position) -> Result<()> {
     Ok(())
 }
 
-/// Disables an endpoint that is not disabled yet.
+/// Disables an endpoint that is not disabled yet; whether it was not.
 pub(super) fn disable(
     tx: &Transaction<'_>,
     lane: Lane,
     endpoint: Position,
     reason: DisabledReason,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
     let version = advance(tx, lane, 1)?;
     let client = tx
         .prepare_cached(
@@ -237,10 +237,11 @@ pub(super) fn disable(
             |row| row.get(0),
         )
         .optional()?;
-    match client {
-        Some(client) => clients::bump(tx, lane, client, version),
-        None => Ok(()),
+    let client: Option<Position> = client;
+    if let Some(client) = client {
+        clients::bump(tx, lane, client, version)?;
     }
+    Ok(client.is_some())
 }
 
 pub(super) fn is_removed(tx: &Transaction<'_>, lane: Lane, endpoint: Position) -> Result<bool> {
@@ -268,6 +269,8 @@ pub(super) fn remove(tx: &Transaction<'_>, lane: Lane, job: &Job) -> Result<Opti
         return Ok(None);
     };
     clients::bump(tx, lane, client, version)?;
+    // Else retention would keep what its lines stopped at.
+    unblock(tx, lane, endpoint)?;
     jobs::insert(tx, lane, job)?;
     Ok(Some(version))
 }

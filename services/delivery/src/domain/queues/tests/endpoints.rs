@@ -237,31 +237,50 @@ fn what_gathered_while_an_endpoint_was_held_is_no_fresh_work_until_it_is_gone() 
     assert_eq!(queues.fresh_of(rules().client), 1);
     let turns = queues.take(now(0), 3);
     answer(&mut queues, &turns, GOOD, now(0));
-    assert_eq!(queues.fresh_of(rules().client), 0);
     queues.insert(0, item(11, 0), now(0));
-    assert_eq!(queues.fresh_of(rules().client), 1);
+    assert_eq!(queues.fresh_of(rules().client), 2);
 }
 
 #[test]
-fn what_waits_in_a_strict_line_is_fresh_work_when_it_is_its_turn() {
+fn what_waits_in_a_strict_line_is_fresh_work_while_the_line_moves() {
     let strict = Rules {
         strict: true,
         ..rules()
     };
     let mut queues = queues([strict]);
-    for position in 0..10 {
-        let place = Some(Place {
+    let of_line = |position: Position, started: bool, due| Item {
+        place: Some(Place {
             line: position % 2,
             order_at: position,
-            started: false,
-        });
-        let item = Item {
-            place,
-            ..item(position, 0)
-        };
-        queues.insert(0, item, now(0));
+            started,
+        }),
+        class: if started { Class::Retry } else { Class::First },
+        ..item(position, due)
+    };
+    let fresh = |queues: &Queues| queues.fresh_of(rules().client);
+    for position in 0..10 {
+        queues.insert(0, of_line(position, false, 0), now(0));
     }
-    assert_eq!(queues.fresh_of(rules().client), 2);
+    assert_eq!(fresh(&queues), 10);
+    let turns = queues.take(now(0), 64);
+    assert_eq!(fresh(&queues), 8, "two are on their way");
+
+    answer(&mut queues, &turns, FAILED, now(0));
+    queues.insert(0, of_line(0, true, 60), now(0));
+    queues.end(0, 1, 1, true, now(0));
+    assert_eq!(
+        fresh(&queues),
+        0,
+        "one line waits for a retry, one is blocked"
+    );
+    queues.insert(0, of_line(10, false, 0), now(0));
+    let retry = queues.take(now(60), 64);
+    assert_eq!(positions(&retry), [0]);
+    assert_eq!(fresh(&queues), 0, "it may fail again");
+
+    answer(&mut queues, &retry, GOOD, now(60));
+    queues.end(0, 0, 0, false, now(60));
+    assert_eq!(fresh(&queues), 4, "what came meanwhile is none");
 }
 
 #[test]
