@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Worker;
 use super::registry::Live;
-use super::slot::{Expected, Slot};
+use super::slot::{self, Slot};
 use crate::domain::delivery::Carried;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, Position};
 use crate::domain::queues::{Class, Item, Place};
@@ -72,8 +72,8 @@ pub enum PostFault {
 pub(super) struct Planned {
     pub(super) live: Arc<Live>,
     pub(super) slot: Option<Slot>,
-    /// Its place, where it will wait in a strict line.
-    pub(super) expected: Option<Expected>,
+    /// Where it will wait, in a strict line.
+    pub(super) place: Option<slot::Place>,
     pub(super) new: NewDelivery,
 }
 
@@ -293,7 +293,7 @@ impl Worker {
                     },
                     live,
                     slot: None,
-                    expected: None,
+                    place: None,
                 },
                 None => self.planned(live, line, now),
             }
@@ -327,7 +327,7 @@ impl Worker {
         let endpoint = live.endpoint.position;
         let slot = due.then(|| Slot::reserve(self, endpoint, line)).flatten();
         let waits_in_line = slot.is_none() && live.is_strict();
-        let expected = waits_in_line.then(|| Expected::at(self, endpoint, line));
+        let place = waits_in_line.then(|| slot::Place::expect(self, endpoint, line));
         let (life, slot) = match slot {
             None => (accepted, None),
             Some(slot) => {
@@ -349,7 +349,7 @@ impl Worker {
             },
             live,
             slot,
-            expected,
+            place,
         }
     }
 
@@ -365,7 +365,7 @@ impl Worker {
             let Planned {
                 live,
                 slot,
-                expected,
+                place,
                 new,
             } = planned;
             if new.life.state.is_terminal() {
@@ -373,8 +373,11 @@ impl Worker {
                 continue;
             }
             let Some(slot) = slot else {
-                self.enqueue(&live, self.item(position, position, new.line, &new.life));
-                drop(expected);
+                let item = self.item(position, position, new.line, &new.life);
+                match place {
+                    Some(place) => place.take(item),
+                    None => self.enqueue(&live, item),
+                }
                 continue;
             };
             slot.settle(position);

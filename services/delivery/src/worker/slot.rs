@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use crate::domain::ids::Position;
-use crate::domain::queues::{Answer, Permit, Turn};
+use crate::domain::queues::{Answer, Expected, Item, Permit, Turn};
 
 /// Given back when dropped, as if nothing had been sent.
 pub(super) struct Slot {
@@ -97,29 +97,37 @@ impl Drop for Slot {
     }
 }
 
-/// A place in a strict line for a delivery that is being committed and will wait there: none that is planned later is sent
-/// before it. Given up when dropped.
-pub(super) struct Expected {
+/// A place in a strict line for a delivery that is being committed and will wait there. Given up when dropped.
+pub(super) struct Place {
     worker: Arc<Worker>,
-    endpoint: Position,
-    line: u64,
+    expected: Option<Expected>,
 }
 
-impl Expected {
-    pub(super) fn at(worker: &Arc<Worker>, endpoint: Position, line: u64) -> Self {
+impl Place {
+    pub(super) fn expect(worker: &Arc<Worker>, endpoint: Position, line: u64) -> Self {
         let now = worker.both_clocks();
-        worker.queues().expect(endpoint, line, now);
         Self {
             worker: Arc::clone(worker),
-            endpoint,
-            line,
+            expected: Some(worker.queues().expect(endpoint, line, now)),
+        }
+    }
+
+    /// It waits there from now on.
+    pub(super) fn take(mut self, item: Item) {
+        if let Some(expected) = self.expected.take() {
+            let now = self.worker.both_clocks();
+            self.worker.queues().insert_expected(expected, item, now);
+            self.worker.look_again.notify_one();
         }
     }
 }
 
-impl Drop for Expected {
+impl Drop for Place {
     fn drop(&mut self) {
-        let now = self.worker.both_clocks();
-        self.worker.queues().unexpect(self.endpoint, self.line, now);
+        if let Some(expected) = self.expected.take() {
+            let now = self.worker.both_clocks();
+            self.worker.queues().unexpect(expected, now);
+            self.worker.look_again.notify_one();
+        }
     }
 }

@@ -18,7 +18,12 @@ pub(super) struct Lines {
     /// All that wait, heads or not, by due time.
     by_due: BTreeSet<Entry>,
     fresh: usize,
+    /// The last ticket given out.
+    last: Ticket,
 }
+
+/// The order in which deliveries that will wait are planned, which is that of their commits. 0 is before all.
+pub(super) type Ticket = u64;
 
 /// Those not started come after those that were, then by age.
 type Rank = (bool, Position, Position);
@@ -27,10 +32,10 @@ type Rank = (bool, Position, Position);
 struct Line {
     waiting: BTreeMap<Rank, Member>,
     hold: Option<Hold>,
-    /// So many are being committed, to wait here: nobody may be first before them.
-    expected: usize,
-    /// First attempts that wait.
-    first: usize,
+    /// Those that are being committed, to wait here: none that was planned later may be first before them.
+    expected: BTreeSet<Ticket>,
+    /// So many of those that wait are first attempts.
+    firsts: usize,
     /// The one on its way has failed before.
     retries: bool,
     fresh: Fresh,
@@ -51,6 +56,8 @@ pub(super) struct Member {
     pub(super) entry: Entry,
     pub(super) class: Class,
     pub(super) suspect: bool,
+    /// 0 of what was not expected here.
+    pub(super) ticket: Ticket,
 }
 
 /// A line's eligible first, before and after.
@@ -61,8 +68,15 @@ pub(super) struct Change {
 
 impl Line {
     fn head(&self) -> Option<Member> {
-        let first = self.waiting.first_key_value().map(|(_, member)| *member);
-        first.filter(|_| self.hold.is_none())
+        self.first().filter(|_| self.hold.is_none())
+    }
+
+    /// The one whose turn is next, unless one that is planned before it is still to come.
+    fn first(&self) -> Option<Member> {
+        let (_, member) = self.waiting.first_key_value()?;
+        let earlier = self.expected.first();
+        let is_first = earlier.is_none_or(|earlier| *earlier > member.ticket);
+        is_first.then_some(*member)
     }
 
     /// Whether those that wait have their turns, one after the other. Behind one that failed, or where the line stops, they
@@ -72,13 +86,14 @@ impl Line {
             Some(Hold::Blocked(_)) => false,
             Some(Hold::Busy(_)) => !self.retries,
             None => self
-                .head()
-                .is_none_or(|member| member.class == Class::First),
+                .waiting
+                .first_key_value()
+                .is_none_or(|(_, member)| member.class == Class::First),
         }
     }
 
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.hold.is_none() && self.expected == 0
+        self.waiting.is_empty() && self.hold.is_none() && self.expected.is_empty()
     }
 }
 
@@ -123,7 +138,7 @@ impl Lines {
             if line.hold == Some(Hold::Busy(Some(position))) {
                 line.hold = None;
             }
-            line.first += usize::from(member.class == Class::First);
+            line.firsts += usize::from(member.class == Class::First);
             line.waiting.insert(rank, member);
         });
         [left, Some(joined)]
@@ -149,8 +164,7 @@ impl Lines {
     /// with `ahead` until [`hand_over`](Self::hand_over).
     pub(super) fn take_behind(&mut self, line: u64, ahead: Position, passed: i64) -> Option<Entry> {
         let found = self.lines.get(&line)?;
-        let (_, behind) = found.waiting.first_key_value()?;
-        let Member { entry, suspect, .. } = *behind;
+        let Member { entry, suspect, .. } = found.first()?;
         // A suspect waits until it can go alone.
         if suspect || entry.0 > passed || found.hold != Some(Hold::Busy(Some(ahead))) {
             return None;
@@ -192,15 +206,20 @@ impl Lines {
     }
 
     /// One more is being committed, to wait here.
-    pub(super) fn expect(&mut self, line: u64) {
-        self.change(line, |line| line.expected += 1);
+    pub(super) fn expect(&mut self, line: u64) -> (Ticket, Change) {
+        self.last += 1;
+        let ticket = self.last;
+        let change = self.change(line, |line| {
+            line.expected.insert(ticket);
+        });
+        (ticket, change)
     }
 
     /// It waits, or will never come.
-    pub(super) fn unexpect(&mut self, line: u64) {
+    pub(super) fn unexpect(&mut self, line: u64, ticket: Ticket) -> Change {
         self.change(line, |line| {
-            line.expected = line.expected.saturating_sub(1);
-        });
+            line.expected.remove(&ticket);
+        })
     }
 
     /// Undoes a reservation.
@@ -242,7 +261,7 @@ impl Lines {
         let change = self.change(line, |line| {
             left = line.waiting.remove(&rank);
             let is_first = left.is_some_and(|member| member.class == Class::First);
-            line.first -= usize::from(is_first);
+            line.firsts -= usize::from(is_first);
         });
         if let Some(member) = left {
             self.by_due.remove(&member.entry);
@@ -283,7 +302,7 @@ impl Lines {
         let (before, fresh) = (found.head(), found.fresh.count());
         how(found);
         let after = found.head();
-        found.fresh.look(found.first, found.moves());
+        found.fresh.look(found.firsts, found.moves());
         self.fresh = self.fresh - fresh + found.fresh.count();
         if found.is_over() {
             self.lines.remove(&line);

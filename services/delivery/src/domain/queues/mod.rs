@@ -19,13 +19,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::endpoint::{Alarm, Endpoint, Listed};
+use self::line::Ticket;
 use self::turns::{Speed, Turns};
 use self::waiting::{Taken, micros, passed, timestamp};
 use super::delivery::Position;
 use super::now::Now;
 use super::schedule::within;
 
-pub use self::terms::{Answer, Capacity, Class, Item, Key, Permit, Place, Rules, Turn};
+pub use self::terms::{Answer, Capacity, Class, Expected, Item, Key, Permit, Place, Rules, Turn};
 
 mod breaker;
 mod endpoint;
@@ -122,10 +123,16 @@ impl Queues {
 
     /// A delivery waits. In a strict line, the one that was on its way comes back by this to the line's head.
     pub fn insert(&mut self, endpoint: Key, item: Item, now: Now) {
+        self.put_in(endpoint, item, 0, now);
+    }
+
+    fn put_in(&mut self, endpoint: Key, item: Item, ticket: Ticket, now: Now) {
         self.with(endpoint, now, |endpoint| {
             let due_at = within(item.due_at, now.wall, endpoint.rules.longest_wait);
             let place = item.place.filter(|_| endpoint.rules.strict);
-            endpoint.waiting.insert(&item, place, micros(due_at));
+            endpoint
+                .waiting
+                .insert(&item, place, micros(due_at), ticket);
         });
     }
 
@@ -174,17 +181,37 @@ impl Queues {
     }
 
     /// Strict lines only: a delivery is being committed that will wait here, so that none which is planned later is sent
-    /// before it. To be taken back by [`unexpect`](Self::unexpect), when it waits or never came to be.
-    pub fn expect(&mut self, endpoint: Key, line: u64, now: Now) {
+    /// before it. To be ended by [`insert_expected`](Self::insert_expected) or [`unexpect`](Self::unexpect).
+    pub fn expect(&mut self, endpoint: Key, line: u64, now: Now) -> Expected {
+        let mut ticket = 0;
         self.with(endpoint, now, |endpoint| {
             if endpoint.rules.strict {
-                endpoint.waiting.expect(line);
+                ticket = endpoint.waiting.expect(line);
             }
         });
+        Expected {
+            endpoint,
+            line,
+            ticket,
+        }
     }
 
-    pub fn unexpect(&mut self, endpoint: Key, line: u64, now: Now) {
-        self.with(endpoint, now, |endpoint| endpoint.waiting.unexpect(line));
+    /// The expected one waits.
+    pub fn insert_expected(&mut self, expected: Expected, item: Item, now: Now) {
+        self.put_in(expected.endpoint, item, expected.ticket, now);
+        self.unexpect(expected, now);
+    }
+
+    /// It will never come.
+    pub fn unexpect(&mut self, expected: Expected, now: Now) {
+        let Expected {
+            endpoint,
+            line,
+            ticket,
+        } = expected;
+        self.with(endpoint, now, |endpoint| {
+            endpoint.waiting.unexpect(line, ticket);
+        });
     }
 
     /// Strict lines only: takes the one behind `ahead`, for its start to be counted in the commit that ends `ahead`. `None`

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 #[cfg(doc)]
 use super::Queues;
+use super::line::Ticket;
 use super::turns::Speed;
 use crate::domain::delivery::Position;
 
@@ -96,6 +97,14 @@ pub struct Permit {
     pub(super) made: u64,
     pub(super) generation: u64,
     pub(super) speed: Speed,
+}
+
+/// A place in a strict line for a delivery that is being committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub(super) endpoint: Key,
+    pub(super) line: u64,
+    pub(super) ticket: Ticket,
 }
 
 /// What came of sending.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::line::{Change, Lines, Member};
+use super::line::{Change, Lines, Member, Ticket};
 use super::{Class, Item, Place};
 use crate::domain::delivery::Position;
 
@@ -98,11 +98,12 @@ impl Waiting {
         &self.lines
     }
 
-    pub(super) fn insert(&mut self, item: &Item, place: Option<Place>, due: i64) {
+    pub(super) fn insert(&mut self, item: &Item, place: Option<Place>, due: i64, ticket: Ticket) {
         let member = Member {
             entry: (due, item.position),
             class: item.class,
             suspect: item.suspect,
+            ticket,
         };
         match place {
             Some(place) => {
@@ -141,6 +142,7 @@ impl Waiting {
             entry,
             class,
             suspect,
+            ..
         }) = change.before
         {
             if suspect {
@@ -153,6 +155,7 @@ impl Waiting {
             entry,
             class,
             suspect,
+            ..
         }) = change.after
         {
             if suspect {
@@ -304,12 +307,15 @@ impl Waiting {
         self.lines.settle(line, position);
     }
 
-    pub(super) fn expect(&mut self, line: u64) {
-        self.lines.expect(line);
+    pub(super) fn expect(&mut self, line: u64) -> Ticket {
+        let (ticket, change) = self.lines.expect(line);
+        self.follow(&change);
+        ticket
     }
 
-    pub(super) fn unexpect(&mut self, line: u64) {
-        self.lines.unexpect(line);
+    pub(super) fn unexpect(&mut self, line: u64, ticket: Ticket) {
+        let change = self.lines.unexpect(line, ticket);
+        self.follow(&change);
     }
 
     pub(super) fn unreserve(&mut self, line: u64) {

@@ -110,6 +110,17 @@ pub(super) async fn a_removed_endpoint_is_gone_and_its_deliveries_tell_so(storag
     let other = stored(storage, event + 2).await.delivery_id;
     let (summary, _) = storage.delivery(other).await.unwrap().unwrap();
     assert!(!summary.endpoint_deleted);
+    let newest = Filter {
+        limit: 1,
+        ..Filter::default()
+    };
+    let listed = storage.events(LANE, newest).await.unwrap();
+    let counts = listed.rows[0].counts;
+    assert_eq!(
+        (counts.pending, counts.exhausted),
+        (1, 1),
+        "as their own views"
+    );
 
     let again = Job {
         job_id: JobId::mint(LANE, at(2)),

@@ -153,19 +153,57 @@ fn a_reservation_that_ends_at_once_lets_the_next_go() {
 #[test]
 fn nothing_is_reserved_before_what_is_expected_in_the_line() {
     let mut queues = queues([strict()]);
-    queues.expect(0, 1, now(0));
-    queues.expect(0, 1, now(0));
+    let first = queues.expect(0, 1, now(0));
+    let second = queues.expect(0, 1, now(0));
     assert!(queues.reserve(0, Some(1), now(0)).is_none());
     assert!(queues.reserve(0, Some(2), now(0)).is_some(), "another line");
-    queues.insert(0, placed(1, 6, false, 0), now(0));
-    queues.unexpect(0, 1, now(0));
+    queues.insert_expected(first, placed(1, 6, false, 0), now(0));
     let turns = queues.take(now(0), 64);
     assert_eq!(positions(&turns), [6]);
     release(&mut queues, &turns[0]);
     queues.end(0, 1, 6, false, now(0));
     assert!(queues.reserve(0, Some(1), now(0)).is_none());
-    queues.unexpect(0, 1, now(0));
+    queues.unexpect(second, now(0));
     assert!(queues.reserve(0, Some(1), now(0)).is_some());
+}
+
+#[test]
+fn one_that_was_planned_later_waits_for_those_before_it_and_for_no_other() {
+    let mut queues = queues([strict()]);
+    let tickets = [(); 4].map(|()| queues.expect(0, 1, now(0)));
+    queues.insert_expected(tickets[1], placed(1, 6, false, 0), now(0));
+    queues.insert_expected(tickets[2], placed(1, 7, false, 0), now(0));
+    assert!(queues.take(now(0), 64).is_empty(), "5 is still to come");
+
+    queues.insert_expected(tickets[0], placed(1, 5, false, 0), now(0));
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [5]);
+    release(&mut queues, &turns[0]);
+    let next = queues.take_behind(0, 1, 5, now(0)).unwrap();
+    assert_eq!(next.position, 6);
+    queues.hand_over(&next, 5, now(0));
+    release(&mut queues, &next);
+    queues.insert(0, placed(1, 6, true, 0), now(0));
+    assert_eq!(
+        positions(&queues.take(now(0), 64)),
+        [6],
+        "one that comes back waits for nobody"
+    );
+}
+
+#[test]
+fn the_one_behind_is_not_taken_before_one_that_was_planned_before_it() {
+    let mut queues = queues([strict()]);
+    queues.insert(0, placed(1, 1, false, 0), now(0));
+    let turns = queues.take(now(0), 64);
+    let (first, second) = (queues.expect(0, 1, now(0)), queues.expect(0, 1, now(0)));
+    queues.insert_expected(second, placed(1, 3, false, 0), now(0));
+    release(&mut queues, &turns[0]);
+    assert_eq!(queues.take_behind(0, 1, 1, now(0)), None);
+    queues.end(0, 1, 1, false, now(0));
+    assert!(queues.take(now(0), 64).is_empty());
+    queues.unexpect(first, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [3]);
 }
 
 #[test]

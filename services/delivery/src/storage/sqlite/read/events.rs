@@ -73,6 +73,11 @@ pub(super) fn summary_at(
         .optional()
 }
 
+/// A delivery's status as its own view tells it: what is open for a removed endpoint is given up, though its row does not
+/// say so yet.
+const STANDS: &str = "iif(d.status IN ('pending', 'failed') AND d.open_epoch IS NULL
+    AND (SELECT p.removed FROM endpoints p WHERE p.lane = d.lane AND p.position = d.endpoint), 'exhausted', d.status)";
+
 /// How many of an event's deliveries stand where, and whether one is asked for by its endpoint and code.
 pub(super) fn read_counts(
     connection: &Connection,
@@ -80,14 +85,14 @@ pub(super) fn read_counts(
     event: &EventRow,
     asked: impl Fn(Position, Option<String>) -> bool,
 ) -> Result<(Counts, bool)> {
-    let mut statement = connection.prepare_cached(
-        "SELECT status, endpoint, code FROM deliveries
-         WHERE lane = ?1 AND position > ?2 AND position <= ?2 + ?3
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {STANDS}, d.endpoint, d.code FROM deliveries d
+         WHERE d.lane = ?1 AND d.position > ?2 AND d.position <= ?2 + ?3
          UNION ALL
-         SELECT d.status, d.endpoint, d.code
+         SELECT {STANDS}, d.endpoint, d.code
          FROM late l CROSS JOIN deliveries d ON d.lane = l.lane AND d.position = l.delivery
-         WHERE l.lane = ?1 AND l.event = ?2",
-    )?;
+         WHERE l.lane = ?1 AND l.event = ?2"
+    ))?;
     let mut rows = statement.query(params![lane, event.summary.position, event.fanout])?;
     let (mut counts, mut is_asked) = (Counts::default(), false);
     while let Some(row) = rows.next()? {
