@@ -10,8 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::Fault;
 use crate::domain::endpoint::{Endpoint, is_client_id, is_event_type};
 
-/// What a test sends.
-/// What [`test_event`] makes.
+/// The type of what [`test_event`] makes.
 pub const TEST_TYPE: &str = "signalpost.test";
 
 /// An event as it can be accepted.

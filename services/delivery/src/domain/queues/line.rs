@@ -17,6 +17,7 @@ pub(super) struct Lines {
     blocking: HashMap<Position, u64>,
     /// All that wait, heads or not, by due time.
     by_due: BTreeSet<Entry>,
+    /// Of all lines.
     fresh: usize,
     /// The last ticket given out.
     last: Ticket,

@@ -254,21 +254,25 @@ pub(super) async fn that_an_endpoint_was_disabled_is_said_by_the_one_that_disabl
     assert_eq!(said, [true, true, false, true]);
 }
 
-pub(super) async fn a_line_stops_at_a_delivery_until_its_next_change(storage: &dyn Storage) {
-    let hub = hub(storage).await;
-    let position = hub.insert(storage, &["evt_1", "evt_2"]).await[0];
-    let before = stored(storage, position).await;
+/// Given up, and its line stops there.
+fn stopped(before: &Stored) -> Change {
     let life = Life {
         state: State::Exhausted(ExhaustReason::MaxAttempts),
         due_at: None,
         ..before.life.clone()
     };
-    let stop = Change {
+    Change {
         blocks: true,
-        ..change_of(&before, life)
-    };
+        ..change_of(before, life)
+    }
+}
 
-    change(storage, stop).await.unwrap();
+pub(super) async fn a_line_stops_at_a_delivery_until_its_next_change(storage: &dyn Storage) {
+    let hub = hub(storage).await;
+    let position = hub.insert(storage, &["evt_1", "evt_2"]).await[0];
+    let before = stored(storage, position).await;
+
+    change(storage, stopped(&before)).await.unwrap();
 
     let blocking = storage.blocking(LANE).await.unwrap();
     let [stopped] = &blocking[..] else {
@@ -291,16 +295,7 @@ pub(super) async fn lines_of_an_endpoint_that_skips_stop_nowhere(storage: &dyn S
     let hub = hub(storage).await;
     let position = hub.insert(storage, &["evt_1"]).await[0];
     let before = stored(storage, position).await;
-    let life = Life {
-        state: State::Exhausted(ExhaustReason::MaxAttempts),
-        due_at: None,
-        ..before.life.clone()
-    };
-    let stop = Change {
-        blocks: true,
-        ..change_of(&before, life)
-    };
-    change(storage, stop).await.unwrap();
+    change(storage, stopped(&before)).await.unwrap();
     let endpoint = storage.endpoints(LANE).await.unwrap().remove(0);
     let kept = put(storage, endpoint).await;
     assert_eq!(storage.blocking(LANE).await.unwrap().len(), 1);

@@ -8,8 +8,7 @@ use jiff::SignedDuration;
 use schema::CorrelationId;
 use schema::delivery::Status;
 use schema::webhooks::{
-    DisabledReason, JobStatus, OnExhausted, Ordering, RecoverRequest, RetryPolicy, Trigger,
-    WaitingFor,
+    DisabledReason, JobStatus, OnExhausted, Ordering, RecoverRequest, Trigger, WaitingFor,
 };
 use serde_json::json;
 
@@ -23,7 +22,7 @@ const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
 /// Longer than the default schedule.
 const DAYS: Duration = Duration::from_secs(2 * 24 * 3600);
 
-fn settings(host: &str) -> Settings {
+pub(super) fn settings(host: &str) -> Settings {
     Settings {
         url: format!("https://{host}/hook"),
         event_types: None,
@@ -42,7 +41,11 @@ fn types(names: &[&str]) -> Option<Vec<Pattern>> {
     Some(parsed.collect())
 }
 
-async fn register(running: &Running, client_id: &str, settings: Settings) -> Arc<Endpoint> {
+pub(super) async fn register(
+    running: &Running,
+    client_id: &str,
+    settings: Settings,
+) -> Arc<Endpoint> {
     let confidential = Confidential {
         secret: SECRET.to_owned(),
         previous: None,
@@ -55,7 +58,7 @@ async fn register(running: &Running, client_id: &str, settings: Settings) -> Arc
     registered.unwrap()
 }
 
-fn incoming(client_id: &str, number: u32) -> Incoming {
+pub(super) fn incoming(client_id: &str, number: u32) -> Incoming {
     Incoming {
         client_id: client_id.to_owned(),
         event_type: "order.created".to_owned(),
@@ -69,7 +72,7 @@ fn incoming(client_id: &str, number: u32) -> Incoming {
     }
 }
 
-async fn post(running: &Running, incoming: Incoming) -> schema::webhooks::Accepted {
+pub(super) async fn post(running: &Running, incoming: Incoming) -> schema::webhooks::Accepted {
     match running.worker.post(incoming).await.unwrap() {
         Posted::New(accepted) => accepted,
         Posted::Known(event) => panic!("known already: {event:?}"),
@@ -92,7 +95,7 @@ async fn of_status(world: &World, status: Status) -> usize {
     deliveries(world, filter).await.len()
 }
 
-async fn until_none_is(world: &World, status: Status) {
+pub(super) async fn until_none_is(world: &World, status: Status) {
     let mut wait = Duration::from_millis(100);
     while of_status(world, status).await > 0 {
         assert!(wait < DAYS, "some stay {status}");
@@ -101,7 +104,7 @@ async fn until_none_is(world: &World, status: Status) {
     }
 }
 
-fn numbers(world: &World, host: &str) -> Vec<String> {
+pub(super) fn numbers(world: &World, host: &str) -> Vec<String> {
     let received = world.received_at(host).into_iter();
     received.map(|request| request.event_id).collect()
 }
@@ -289,162 +292,6 @@ async fn deliveries_of_what_signalpost_says_raise_nothing_themselves() {
 
     let exhausted = of_status(&world, Status::Exhausted).await;
     assert_eq!(exhausted, 2, "the event's, and that of what was said of it");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_strict_endpoint_gets_one_after_the_other_in_order() {
-    let world = World::new();
-    let running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.script("a.example", |script| {
-        script.next.push_back(Reply::Status(500));
-        script.always = Reply::Late(Duration::from_millis(50));
-    });
-
-    for number in 0..30 {
-        post(&running, incoming("acme", number)).await;
-    }
-    world.until_received(31).await;
-    until_none_is(&world, Status::Pending).await;
-
-    let mut expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
-    expected.insert(0, "0".to_owned());
-    assert_eq!(numbers(&world, "a.example"), expected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_outcome_of_one_and_the_count_of_the_next_are_one_commit() {
-    let world = World::new();
-    let running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.at("a.example", Reply::Late(Duration::from_millis(50)));
-    for number in 0..30 {
-        post(&running, incoming("acme", number)).await;
-    }
-    let commits = || world.vitals.timers.commit.get_sample_count();
-    let posted = commits();
-
-    until_none_is(&world, Status::Pending).await;
-
-    assert_eq!(commits() - posted, 30);
-    assert_eq!(world.received_at("a.example").len(), 30);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_begins_nothing_more_of_a_strict_line() {
-    let world = World::new();
-    let running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.at("a.example", Reply::Late(Duration::from_millis(50)));
-    for number in 0..100 {
-        post(&running, incoming("acme", number)).await;
-    }
-    world.until_received(3).await;
-
-    let (before, began) = (world.received().len(), tokio::time::Instant::now());
-    assert_eq!(running.stop().await, Ok(()));
-
-    assert_eq!(world.received().len(), before);
-    assert!(began.elapsed() < Duration::from_secs(1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_command_on_the_one_ahead_meanwhile_keeps_the_next_in_its_place() {
-    let world = World::new();
-    let running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.at("a.example", Reply::Late(Duration::from_secs(1)));
-    let first = post(&running, incoming("acme", 0)).await;
-    for number in 1..4 {
-        post(&running, incoming("acme", number)).await;
-    }
-    world.until_received(1).await;
-
-    // Its attempt becomes the first of a new generation: what was decided when it was sent is stale.
-    let id = DeliveryId::parse(&first.deliveries[0].delivery_id).unwrap();
-    running.worker.retry(id, Trigger::Manual).await.unwrap();
-    until_none_is(&world, Status::Pending).await;
-
-    assert_eq!(numbers(&world, "a.example"), ["0", "1", "2", "3"]);
-    assert_eq!(world.vitals.put_back.get(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_restart_never_sends_what_was_before_again_after_what_is_behind() {
-    let world = World::new();
-    let mut running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.at("a.example", Reply::Late(Duration::from_millis(40)));
-    for number in 0..40 {
-        post(&running, incoming("acme", number)).await;
-    }
-    for wait in [10, 55, 130, 90, 15, 200] {
-        tokio::time::sleep(Duration::from_millis(wait)).await;
-        running.kill();
-        running = world.start().await;
-    }
-    until_none_is(&world, Status::Pending).await;
-
-    // A repeat follows its own first sending at once: 1 2 2 3, and never 1 2 1.
-    let mut seen = numbers(&world, "a.example");
-    seen.dedup();
-    let expected: Vec<String> = (0..40).map(|number| number.to_string()).collect();
-    assert_eq!(seen, expected);
-    drop(running);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_blocked_line_goes_on_when_its_head_is_retried_and_that_joins_at_the_tail() {
-    let world = World::new();
-    let mut running = world.start().await;
-    let strict = Settings {
-        ordering: Ordering::Strict,
-        retry: Some(RetryPolicy {
-            schedule_s: Some(vec![0]),
-            ..RetryPolicy::default()
-        }),
-        ..settings("a.example")
-    };
-    register(&running, "acme", strict).await;
-    world.script("a.example", |script| {
-        script.next.push_back(Reply::Status(500));
-    });
-    let first = post(&running, incoming("acme", 0)).await;
-    for number in 1..3 {
-        post(&running, incoming("acme", number)).await;
-    }
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
-    running.kill();
-    running = world.start().await;
-    tokio::time::sleep(Duration::from_secs(3_600)).await;
-    assert_eq!(numbers(&world, "a.example"), ["0"], "also after a restart");
-
-    let id = DeliveryId::parse(&first.deliveries[0].delivery_id).unwrap();
-    running.worker.retry(id, Trigger::Manual).await.unwrap();
-    until_none_is(&world, Status::Pending).await;
-
-    assert_eq!(numbers(&world, "a.example"), ["0", "1", "2", "0"]);
-    drop(running);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use crate::storage::{Change, Ended, Filter, LANE, Summary};
 use world::{Reply, World, payload};
 
 mod clients;
+mod order;
 mod world;
 
 /// The one delivery of an event, with its attempts.
