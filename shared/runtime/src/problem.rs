@@ -36,6 +36,8 @@ codes! {
     InvalidPayload = "invalid_payload", BAD_REQUEST, "The body is not what this call takes";
     InvalidQuery = "invalid_query", BAD_REQUEST, "A query parameter is unknown or has a wrong value";
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid key is needed";
+    /// What only the hub itself does, whoever asks.
+    Reserved = "reserved", FORBIDDEN, "This is kept for the hub itself";
     NotFound = "not_found", NOT_FOUND, "There is nothing here";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take that method";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";

@@ -11,6 +11,9 @@ use crate::CorrelationId;
 use crate::delivery::Status;
 use crate::event::words;
 
+/// The hub's own client. It takes pages alone, and those from event-store.
+pub const ONCALL: &str = "oncall";
+
 /// The longest `client_id`, in bytes of `A-Z a-z 0-9 . _ -`.
 pub const CLIENT_ID_MAX: usize = 64;
 /// The longest event type, in bytes.

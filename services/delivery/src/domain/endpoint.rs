@@ -5,15 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+pub use schema::webhooks::ONCALL;
 use schema::webhooks::{
     CLIENT_ID_MAX, DisabledReason, EVENT_TYPE_MAX, OnExhausted, Ordering, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 
 use super::ids::{EndpointId, Position};
-
-/// Whose endpoint the built-in one is; routed events of the hub are this client's events.
-pub const ONCALL: &str = "oncall";
 
 /// The type of the hub's routed events.
 pub const PAGE_TYPE: &str = "signalpost.page";
@@ -23,6 +21,12 @@ pub const MAX_IN_FLIGHT: u32 = 64;
 
 /// The type of the event that says that an endpoint was disabled.
 pub const DISABLED_TYPE: &str = "endpoint.disabled";
+
+/// The type of the event that says that a delivery was given up.
+pub const EXHAUSTED_TYPE: &str = "delivery.exhausted";
+
+/// What all other types of ours begin with.
+const OURS: &str = "signalpost.";
 
 /// What a client may set, as it is stored. A later release reads an earlier one's: a new field needs a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +143,11 @@ impl From<Pattern> for String {
     }
 }
 
+/// Whether only Signalpost says it: nobody may post an event of the type, everybody may ask for it.
+pub fn is_reserved_type(event_type: &str) -> bool {
+    event_type.starts_with(OURS) || [DISABLED_TYPE, EXHAUSTED_TYPE].contains(&event_type)
+}
+
 /// One to 128 of `A-Z a-z 0-9 . _ -`.
 pub fn is_event_type(text: &str) -> bool {
     is_name(text, EVENT_TYPE_MAX)
@@ -208,6 +217,27 @@ pub(crate) mod tests {
         ] {
             let found = endpoint(types).wants(event_type, operational);
             assert_eq!(found, wanted, "{types:?} {event_type}");
+        }
+    }
+
+    #[test]
+    fn what_the_hub_says_itself_is_reserved_and_nothing_that_only_looks_so() {
+        for (event_type, reserved) in [
+            ("signalpost.page", true),
+            ("signalpost.test", true),
+            ("signalpost.anything.later", true),
+            ("signalpost.", true),
+            ("delivery.exhausted", true),
+            ("endpoint.disabled", true),
+            ("signalpost", false),
+            ("signalposts.page", false),
+            ("Signalpost.page", false),
+            ("my.signalpost.page", false),
+            ("delivery.exhausted.late", false),
+            ("endpoint.disabled_by_me", false),
+            ("endpoint", false),
+        ] {
+            assert_eq!(is_reserved_type(event_type), reserved, "{event_type}");
         }
     }
 

@@ -17,7 +17,7 @@ use super::private::Private;
 use super::who::Who;
 use super::{Api, refuse, resolve, views};
 use crate::domain::asked;
-use crate::domain::endpoint::{Endpoint, is_client_id};
+use crate::domain::endpoint::{Endpoint, ONCALL, is_client_id};
 use crate::domain::ids::EndpointId;
 
 /// A client's endpoints are one page; nothing more can be asked.
@@ -34,6 +34,9 @@ pub(super) async fn register(
     who.must_see(&client_id)?;
     if !is_client_id(&client_id) {
         return Err(Code::InvalidRequest.because("client_id is 1 to 64 of A-Z a-z 0-9 . _ -"));
+    }
+    if client_id == ONCALL {
+        return Err(Code::Reserved.because("the client oncall has the endpoint pagerduty alone"));
     }
     let defaults = api.worker.defaults();
     let asked = asked::endpoint(told, defaults, rand::random()).map_err(refuse::asked)?;
@@ -164,6 +167,10 @@ pub(super) async fn test(
         return Err(
             Code::EndpointBuiltIn.because("it takes PagerDuty's events, which a test is not")
         );
+    }
+    // An earlier release let endpoints be registered beside it.
+    if *endpoint.client_id == *ONCALL {
+        return Err(Code::Reserved.because("the client oncall takes pages alone"));
     }
     if endpoint.disabled.is_some() {
         return Err(Code::Conflict.because("the endpoint is disabled: enable it first"));

@@ -23,6 +23,7 @@ pub(super) fn asked(fault: Fault) -> Problem {
         Fault::Url(UrlFault::InvalidUrl(_)) => Code::InvalidUrl,
         Fault::Url(UrlFault::Forbidden(_)) => Code::EndpointUrlForbidden,
         Fault::Setting(_) => Code::InvalidEndpoint,
+        Fault::Reserved(_) => Code::Reserved,
         Fault::BuiltIn(_) => Code::EndpointBuiltIn,
     };
     code.because(fault.to_string())

@@ -129,17 +129,34 @@ pub struct NewEvent {
     pub carried: Carried,
     pub ordering_key: Option<String>,
     pub occurred_at: Option<Timestamp>,
-    pub key: Option<IdempotencyKey>,
+    pub known_as: Option<KnownAs>,
 }
 
-/// Under which an event is known to its client.
+/// Under which an event is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KnownAs {
+    /// To its client, by the key that it gave.
+    Client(IdempotencyKey),
+    /// To the feed, in a space of its own: what a caller posts is never taken for a page. Forgotten when its event leaves.
+    Page(String),
+}
+
+impl KnownAs {
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Client(own) => &own.key,
+            Self::Page(key) => key,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
     pub key: String,
     /// Of everything that makes two events the same.
     pub digest: [u8; 16],
-    /// Forgotten after this; `None` when its event leaves.
-    pub until: Option<Timestamp>,
+    /// Forgotten after this.
+    pub until: Timestamp,
 }
 
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use crate::domain::ids::EventId;
 use crate::domain::intake::{Decision, behind, decide};
 use crate::domain::transition::SkipReason;
 use crate::error::Error;
-use crate::storage::{Accepted, FeedEvent, IdempotencyKey, Intake, LANE, NewEvent};
+use crate::storage::{Accepted, FeedEvent, Intake, KnownAs, LANE, NewEvent};
 
 /// Rows of one page, with deliveries and first attempts: about one commit.
 const PAGE_ROWS: usize = 384;
@@ -184,13 +184,6 @@ impl Worker {
                     self.outcomes.notify_one();
                 }
             }
-            Accepted::KeyReused => {
-                tracing::error!(
-                    source_event_id = planned.event.key.as_ref().map(|key| &*key.key),
-                    "a page was not taken in: somebody posted another event under its key to the client `oncall`"
-                );
-                planned.plan.drop_slots();
-            }
             // Known: event-store may have to be told again.
             _ => {
                 planned.plan.drop_slots();
@@ -251,11 +244,7 @@ fn event_of(notice: &Notice, now: Timestamp) -> NewEvent {
         },
         ordering_key: None,
         occurred_at: None,
-        key: Some(IdempotencyKey {
-            key,
-            // An event and its revision are the same whatever else is told of them.
-            digest: [0; 16],
-            until: None,
-        }),
+        // An event and its revision are the same whatever else is told of them.
+        known_as: Some(KnownAs::Page(key)),
     }
 }

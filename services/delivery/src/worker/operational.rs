@@ -13,12 +13,10 @@ use super::backoff::{Backoff, PROMPT};
 use super::post::{PLANS_MAX, Plan};
 use super::registry::Live;
 use crate::domain::delivery::Carried;
-use crate::domain::endpoint::{DISABLED_TYPE, Endpoint};
+use crate::domain::endpoint::{DISABLED_TYPE, EXHAUSTED_TYPE, Endpoint};
 use crate::domain::ids::{EventId, Position};
 use crate::domain::transition::{Effect, Life, SkipReason};
 use crate::storage::{Accept, Accepted, LANE, NewEvent, Stored, WholeEvent};
-
-pub(super) const EXHAUSTED: &str = "delivery.exhausted";
 
 /// An event to be committed with a change, and the slots of its deliveries.
 pub(super) struct Raised {
@@ -42,7 +40,7 @@ impl Worker {
             Effect::Shout(reason) => self.raised(
                 live,
                 stored,
-                EXHAUSTED,
+                EXHAUSTED_TYPE,
                 json!({
                     "delivery_id": stored.delivery_id.to_string(),
                     "event_id": stored.event.event_id.to_string(),
@@ -195,6 +193,6 @@ fn operational_event(
         },
         ordering_key: None,
         occurred_at: None,
-        key: None,
+        known_as: None,
     }
 }

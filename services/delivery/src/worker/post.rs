@@ -19,7 +19,7 @@ use crate::domain::rollup;
 use crate::domain::transition::{Input, Life, SkipReason, transition};
 use crate::error::Error;
 use crate::storage::{
-    Accept, Accepted, IdempotencyKey, LANE, NewDelivery, NewEvent, Seen, Stored, Summary,
+    Accept, Accepted, IdempotencyKey, KnownAs, LANE, NewDelivery, NewEvent, Seen, Stored, Summary,
     WholeEvent,
 };
 
@@ -247,10 +247,12 @@ impl Worker {
             },
             ordering_key: incoming.ordering_key.clone(),
             occurred_at: incoming.occurred_at,
-            key: incoming.key.clone().map(|key| IdempotencyKey {
-                key,
-                digest: incoming.digest,
-                until: now.checked_add(KEY_LIFE).ok(),
+            known_as: incoming.key.clone().map(|key| {
+                KnownAs::Client(IdempotencyKey {
+                    key,
+                    digest: incoming.digest,
+                    until: now.saturating_add(KEY_LIFE).unwrap_or(Timestamp::MAX),
+                })
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! The keys that callers show.
 
 use runtime::config::Secrets;
-use schema::webhooks::CLIENT_ID_MAX;
+use schema::webhooks::{CLIENT_ID_MAX, ONCALL};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -27,6 +27,10 @@ pub enum KeyFault {
     Malformed(usize),
     #[error("item {0} is there twice")]
     Repeated(usize),
+    #[error(
+        "item {0} is bound to the client oncall, which is the hub's own: a key without a client reads it"
+    )]
+    Reserved(usize),
 }
 
 impl Keys {
@@ -41,6 +45,9 @@ impl Keys {
             let graphic = key.bytes().all(|byte| byte.is_ascii_graphic());
             if key.is_empty() || !graphic || !client.is_none_or(is_client) {
                 return Err(KeyFault::Malformed(place));
+            }
+            if client == Some(ONCALL) {
+                return Err(KeyFault::Reserved(place));
             }
             let key = digest(key);
             if callers.iter().any(|caller| caller.key == key) {
@@ -127,6 +134,7 @@ mod tests {
             (vec!["a:b:c"], KeyFault::Malformed(1)),
             (vec!["a b"], KeyFault::Malformed(1)),
             (vec!["a", "b", "a:acme"], KeyFault::Repeated(3)),
+            (vec!["a", "b:oncall"], KeyFault::Reserved(2)),
         ] {
             assert_eq!(
                 Keys::parse(&Secrets::of(&items)).unwrap_err(),

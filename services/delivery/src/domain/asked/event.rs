@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Fault;
-use crate::domain::endpoint::{Endpoint, is_client_id, is_event_type};
+use crate::domain::endpoint::{Endpoint, ONCALL, is_client_id, is_event_type, is_reserved_type};
 
 /// The type of what [`test_event`] makes.
 pub const TEST_TYPE: &str = "signalpost.test";
@@ -46,6 +46,16 @@ pub fn event(told: NewEvent, header: Option<&str>) -> Result<Event, Fault> {
     if !is_event_type(&told.event_type) {
         return Err(Fault::Payload(
             "event_type is 1 to 128 of A-Z a-z 0-9 . _ -".to_owned(),
+        ));
+    }
+    if told.client_id == ONCALL {
+        return Err(Fault::Reserved(
+            "the client oncall takes pages alone, and those from the hub",
+        ));
+    }
+    if is_reserved_type(&told.event_type) {
+        return Err(Fault::Reserved(
+            "event types that begin with signalpost., delivery.exhausted and endpoint.disabled are the hub's own",
         ));
     }
     let payload = Box::<str>::from(told.payload).into_string();
@@ -196,6 +206,30 @@ mod tests {
             assert_eq!(found.is_ok(), taken, "{more}: {found:?}");
             let malformed = matches!(found, Ok(_) | Err(Fault::Payload(_)));
             assert!(malformed, "{more}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_hub_says_itself_nobody_may_post() {
+        for more in [
+            json!({"client_id": "oncall"}),
+            json!({"event_type": "signalpost.page"}),
+            json!({"event_type": "signalpost.later"}),
+            json!({"event_type": "delivery.exhausted"}),
+            json!({"event_type": "endpoint.disabled"}),
+            // Whatever else is wrong with it.
+            json!({"client_id": "oncall", "idempotency_key": ""}),
+        ] {
+            let found = asked(more.clone());
+            let reserved = matches!(found, Err(Fault::Reserved(_)));
+            assert!(reserved, "{more}: {found:?}");
+        }
+        for more in [
+            json!({"client_id": "oncall2"}),
+            json!({"client_id": "Oncall"}),
+            json!({"event_type": "signalpost"}),
+        ] {
+            assert!(asked(more.clone()).is_ok(), "{more}");
         }
     }
 

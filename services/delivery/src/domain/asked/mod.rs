@@ -25,6 +25,9 @@ pub enum Fault {
     /// A setting of an endpoint that cannot be.
     #[error("{0}")]
     Setting(String),
+    /// Only the hub itself does it, whoever asks.
+    #[error("{0}")]
+    Reserved(&'static str),
     /// Configuration says it, not a caller.
     #[error("{0} of a built-in endpoint is set by configuration")]
     BuiltIn(&'static str),

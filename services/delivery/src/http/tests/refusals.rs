@@ -180,6 +180,49 @@ async fn what_cannot_be_asked_is_refused_with_a_code() {
 }
 
 #[tokio::test]
+async fn what_is_the_hubs_own_is_reserved_whoever_asks_and_in_a_batch_that_item_alone() {
+    let world = World::new().await;
+    let other_type = |event_type: &str| event("acme", json!({"event_type": event_type}));
+    let reserved = [
+        event("oncall", json!({})),
+        event("oncall", json!({"idempotency_key": "evt_1"})),
+        other_type("signalpost.page"),
+        other_type("signalpost.later"),
+        other_type("delivery.exhausted"),
+        other_type("endpoint.disabled"),
+    ];
+
+    for bound_to in [None, Some("acme"), Some("oncall")] {
+        let world = World {
+            bound_to,
+            ..world.clone()
+        };
+        for body in &reserved {
+            let answer = world.post("/webhooks/events", body.clone()).await;
+            answer.refused(403, "reserved", &format!("{bound_to:?} {body}"));
+        }
+        let mut events = reserved.to_vec();
+        events.insert(1, event("acme", json!({})));
+        let batch = world.post("/webhooks/events/batch", json!({"events": events}));
+        let results = batch.await.told(200)["results"].clone();
+        for (index, result) in results.as_array().unwrap().iter().enumerate() {
+            match index {
+                1 => assert_ne!(result["code"], "reserved", "{bound_to:?} {result}"),
+                _ => assert_eq!(result["code"], "reserved", "{bound_to:?} {result}"),
+            }
+        }
+    }
+    let to = json!({"url": URL});
+    let registered = world.post("/webhooks/clients/oncall/endpoints", to).await;
+    registered.refused(403, "reserved", "an endpoint beside pagerduty");
+    let stored = world.get("/webhooks/events?client=oncall").await.told(200);
+    assert_eq!(stored["events"], json!([]), "reading stays open");
+    // Asking to be told is not saying it.
+    let types = json!({"event_types": ["delivery.exhausted", "endpoint.disabled"]});
+    world.endpoint("acme", types).await;
+}
+
+#[tokio::test]
 async fn a_list_takes_the_parameters_it_knows_with_the_values_they_have() {
     let world = World::new().await;
     for (noun, query) in [

@@ -142,7 +142,7 @@ async fn with_an_event(storage: &dyn Storage, client_id: &str) -> (Endpoint, Sto
     let endpoint = register(storage, client_id).await;
     let plan = seen(storage, client_id).await;
     let accept = accept_of(client_id, plan, "order.created", &[endpoint.position]);
-    let event = take(storage, keyed(accept, "key", Some(at(1_000)))).await;
+    let event = take(storage, keyed(accept, "key", at(1_000))).await;
     (endpoint, stored(storage, event + 1).await)
 }
 

@@ -99,7 +99,7 @@ pub(super) async fn a_key_is_one_event_of_one_client_until_it_expires(storage: &
         let accept = keyed(
             accept_of(client_id, plan, "order.created", &[]),
             "key",
-            Some(at(now + 100)),
+            at(now + 100),
         );
         Accept {
             now: at(now),
@@ -113,8 +113,12 @@ pub(super) async fn a_key_is_one_event_of_one_client_until_it_expires(storage: &
     assert_eq!(storage.accept(with_key("acme", plan, 20)).await, duplicate);
     // A duplicate is one whatever has become of the endpoints.
     assert_eq!(storage.accept(with_key("acme", None, 20)).await, duplicate);
-    let mut other = with_key("acme", plan, 20);
-    other.event.key.as_mut().unwrap().digest = [8; 16];
+    let other = KnownAs::Client(IdempotencyKey {
+        key: "key".to_owned(),
+        digest: [8; 16],
+        until: at(120),
+    });
+    let other = known_as(with_key("acme", plan, 20), other);
     assert_eq!(storage.accept(other).await, Ok(Accepted::KeyReused));
     let elsewhere = take(storage, with_key("globex", None, 20)).await;
     assert!(elsewhere > first);
@@ -148,7 +152,7 @@ pub(super) async fn an_event_is_found_by_its_id_and_by_its_place(storage: &dyn S
     let mut accept = accept_of("acme", plan, "order.created", &[endpoint.position]);
     accept.event.ordering_key = Some("cart-1".to_owned());
     accept.event.occurred_at = Some(at(1));
-    let accept = keyed(accept, "key", Some(at(100)));
+    let accept = keyed(accept, "key", at(100));
     let carried = accept.event.carried.clone();
     let position = take(storage, accept).await;
 

@@ -34,7 +34,7 @@ pub(super) async fn a_page_moves_the_cursor_with_or_without_events(storage: &dyn
 pub(super) async fn an_event_of_the_feed_is_taken_in_once_for_each_revision(storage: &dyn Storage) {
     let hub = hub(storage).await;
     let mut revised = hub.feed_event("evt_1");
-    revised.accept = keyed(revised.accept, "evt_1#1", None);
+    revised.accept = known_as(revised.accept, KnownAs::Page("evt_1#1".to_owned()));
     let events = vec![hub.feed_event("evt_1"), hub.feed_event("evt_1"), revised];
 
     let first = storage.take_in(hub.page(events.clone())).await.unwrap();
@@ -73,6 +73,41 @@ pub(super) async fn an_event_of_the_feed_is_taken_in_once_for_each_revision(stor
     );
     let found = storage.load(LANE, vec![event + 1, later + 1]).await;
     assert_eq!(found.unwrap().len(), 2);
+}
+
+pub(super) async fn a_page_is_taken_in_whatever_was_posted_under_its_key(storage: &dyn Storage) {
+    let hub = hub(storage).await;
+    let posted = accept_of(ONCALL, hub.seen, "order.created", &[]);
+    let posted = take(storage, keyed(posted, "evt_1", at(1_000))).await;
+
+    let first = storage
+        .take_in(hub.page(vec![hub.feed_event("evt_1")]))
+        .await;
+    let again = storage
+        .take_in(hub.page(vec![hub.feed_event("evt_1")]))
+        .await;
+
+    let Ok(Some(first)) = first else {
+        panic!("{first:?}");
+    };
+    let [Accepted::New { event, .. }] = first[..] else {
+        panic!("{first:?}");
+    };
+    assert!(event > posted);
+    assert_eq!(again, Ok(Some(vec![Accepted::Duplicate { event }])));
+    // And the other way round: what is posted is no duplicate of a page.
+    let later = accept_of(ONCALL, hub.seen, "order.created", &[]);
+    hub.insert(storage, &["evt_2"]).await;
+    take(storage, keyed(later, "evt_2", at(1_000))).await;
+    let asked = Filter {
+        client_id: Some(ONCALL.to_owned()),
+        idempotency_key: Some("evt_1".to_owned()),
+        limit: 10,
+        ..Filter::default()
+    };
+    let found = storage.events(LANE, asked).await.unwrap().rows;
+    let found: Vec<Position> = found.iter().map(|row| row.position).collect();
+    assert_eq!(found, [event], "a list finds the page");
 }
 
 pub(super) async fn a_page_of_an_old_owner_is_fenced(storage: &dyn Storage) {

@@ -30,7 +30,7 @@ async fn shelf(storage: &dyn Storage) -> Shelf {
         let accept = accept_of(&endpoint.client_id, plan, "t", &[endpoint.position]);
         let accept = Accept {
             now: at(second),
-            ..keyed(accept, key, Some(at(1_000)))
+            ..keyed(accept, key, at(1_000))
         };
         let position = take(storage, accept).await + 1;
         if let Some(state) = state {

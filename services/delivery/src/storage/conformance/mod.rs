@@ -44,6 +44,7 @@ conformance! {
         a_new_owner_has_a_higher_epoch_whatever_the_clock_says,
         a_page_moves_the_cursor_with_or_without_events,
         an_event_of_the_feed_is_taken_in_once_for_each_revision,
+        a_page_is_taken_in_whatever_was_posted_under_its_key,
         a_page_of_an_old_owner_is_fenced,
         a_page_planned_from_other_endpoints_writes_nothing,
         outcomes_come_in_commit_order_until_they_are_reported,
@@ -203,21 +204,25 @@ pub(crate) fn accept_of(
             },
             ordering_key: None,
             occurred_at: None,
-            key: None,
+            known_as: None,
         },
         deliveries: endpoints.iter().map(|at| pending(*at)).collect(),
         now: at(2),
     }
 }
 
-pub(crate) fn keyed(accept: Accept, key: &str, until: Option<Timestamp>) -> Accept {
+pub(crate) fn keyed(accept: Accept, key: &str, until: Timestamp) -> Accept {
     let key = IdempotencyKey {
         key: key.to_owned(),
         digest: [7; 16],
         until,
     };
+    known_as(accept, KnownAs::Client(key))
+}
+
+pub(crate) fn known_as(accept: Accept, known_as: KnownAs) -> Accept {
     let event = NewEvent {
-        key: Some(key),
+        known_as: Some(known_as),
         ..accept.event
     };
     Accept { event, ..accept }
@@ -263,7 +268,7 @@ impl Hub {
             stored_at: at(1),
         });
         FeedEvent {
-            accept: keyed(accept, event_id, None),
+            accept: known_as(accept, KnownAs::Page(event_id.to_owned())),
             told: Vec::new(),
         }
     }

@@ -88,7 +88,7 @@ pub(super) async fn a_key_outlives_its_event_until_it_expires(storage: &dyn Stor
         let accept = accept_of("acme", plan, "t", &[]);
         Accept {
             now,
-            ..keyed(accept, "key", Some(at(1_000)))
+            ..keyed(accept, "key", at(1_000))
         }
     };
     let event = take(storage, with_key(None, at(2))).await;

@@ -10,7 +10,7 @@ use super::writer::Answer;
 use super::{clients, endpoints};
 use crate::domain::ids::{Lane, Position};
 use crate::error::Error;
-use crate::storage::{Accept, Accepted, IdempotencyKey, NewDelivery, Seen};
+use crate::storage::{Accept, Accepted, IdempotencyKey, KnownAs, NewDelivery, Seen};
 
 /// Takes an event in, if it was planned from what is so now.
 pub(super) fn accept(
@@ -70,19 +70,38 @@ pub(super) fn client_of(
     }
 }
 
-/// What is known under the event's key, if that has not expired.
+/// What is known under the event's name, if that has not expired.
 pub(super) fn duplicate(
     tx: &Transaction<'_>,
     accept: &Accept,
     client: Position,
 ) -> Result<Option<Accepted>> {
-    let Some(key) = &accept.event.key else {
-        return Ok(None);
-    };
+    match &accept.event.known_as {
+        None => Ok(None),
+        Some(KnownAs::Client(key)) => duplicate_of_client(tx, accept, client, key),
+        Some(KnownAs::Page(key)) => {
+            let event = page(tx, accept.lane, key)?;
+            Ok(event.map(|event| Accepted::Duplicate { event }))
+        }
+    }
+}
+
+fn page(tx: &Transaction<'_>, lane: Lane, key: &str) -> Result<Option<Position>> {
+    tx.prepare_cached("SELECT event FROM page_keys WHERE lane = ? AND key = ?")?
+        .query_row(params![lane, key], |row| row.get(0))
+        .optional()
+}
+
+fn duplicate_of_client(
+    tx: &Transaction<'_>,
+    accept: &Accept,
+    client: Position,
+    key: &IdempotencyKey,
+) -> Result<Option<Accepted>> {
     let found = tx
         .prepare_cached(
             "SELECT event, digest FROM keys
-             WHERE lane = ? AND client = ? AND key = ? AND (until IS NULL OR until > ?)",
+             WHERE lane = ? AND client = ? AND key = ? AND until > ?",
         )?
         .query_row(
             params![accept.lane, client, key.key, micros(accept.now)],
@@ -103,8 +122,10 @@ pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) ->
     let (lane, new) = (accept.lane, &accept.event);
     let fanout = accept.deliveries.len() as u64;
     let position = advance(tx, lane, 1 + fanout)?;
-    if let Some(key) = &new.key {
-        put_key(tx, lane, client, key, position)?;
+    match &new.known_as {
+        None => {}
+        Some(KnownAs::Client(key)) => put_key(tx, lane, client, key, position)?,
+        Some(KnownAs::Page(key)) => put_page_key(tx, lane, key, position)?,
     }
     let (carried, source) = (&new.carried, new.carried.source.as_ref());
     tx.prepare_cached(
@@ -118,7 +139,7 @@ pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) ->
         carried.event_id.uuid.as_bytes(),
         client,
         carried.event_type,
-        new.key.as_ref().map(|key| &key.key),
+        new.known_as.as_ref().map(KnownAs::key),
         new.ordering_key,
         new.occurred_at.map(micros),
         carried.correlation_id.as_str(),
@@ -157,8 +178,14 @@ fn put_key(
         key.key,
         event,
         key.digest,
-        key.until.map(micros)
+        micros(key.until)
     ])?;
+    Ok(())
+}
+
+fn put_page_key(tx: &Transaction<'_>, lane: Lane, key: &str, event: Position) -> Result<()> {
+    tx.prepare_cached("INSERT INTO page_keys (lane, key, event) VALUES (?, ?, ?)")?
+        .execute(params![lane, key, event])?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::storage::{LANE, RETIRE_SLICE};
 
 /// Ended events that are kept.
 const ENDED_MAX: i64 = 10_000;
-/// Keys that are kept of those that left for others: a feed that is read again must not page them again.
+/// Keys of either space that are kept of what left for others: a feed that is read again must not page it again.
 const KEYS_MAX: i64 = 10 * ENDED_MAX;
 /// Slices of one look. Two, so that what is open among them does not let the store grow.
 const SLICES: usize = 2;
@@ -24,7 +24,10 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn prepare(connection: &Connection) -> Result<()> {
-        connection.execute_batch("CREATE INDEX keys_by_event ON keys (lane, event)")
+        connection.execute_batch(
+            "CREATE INDEX keys_by_event ON keys (lane, event);
+             CREATE INDEX page_keys_by_event ON page_keys (lane, event);",
+        )
     }
 
     /// Looks once for each slice of new events.
@@ -42,7 +45,10 @@ impl Bound {
             self.after = retired.next.unwrap_or(0);
         }
         if count(tx, KEYS)? - count(tx, EVENTS)? > KEYS_MAX {
-            forget_oldest_keys(tx)?;
+            for oldest in OLDEST_KEYS {
+                tx.prepare_cached(oldest)?
+                    .execute(params![LANE, SLICES * RETIRE_SLICE])?;
+            }
         }
         Ok(())
     }
@@ -50,22 +56,23 @@ impl Bound {
 
 const EVENTS: &str = "SELECT count(*) FROM events";
 const OPEN: &str = "SELECT count(*) FROM deliveries WHERE status <> 'delivered' AND status IN ('pending', 'failed')";
-const KEYS: &str = "SELECT count(*) FROM keys";
+const KEYS: &str = "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM page_keys)";
+/// Deletes some of the oldest that outlived their events.
+const OLDEST_KEYS: [&str; 2] = [
+    "DELETE FROM keys WHERE (lane, client, key) IN
+        (SELECT k.lane, k.client, k.key FROM keys k
+         WHERE k.lane = ?1
+            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.lane = k.lane AND e.position = k.event)
+         ORDER BY k.event LIMIT ?2)",
+    "DELETE FROM page_keys WHERE (lane, key) IN
+        (SELECT k.lane, k.key FROM page_keys k
+         WHERE k.lane = ?1
+            AND NOT EXISTS (SELECT 1 FROM events e WHERE e.lane = k.lane AND e.position = k.event)
+         ORDER BY k.event LIMIT ?2)",
+];
 
 fn count(connection: &Connection, sql: &str) -> Result<i64> {
     connection
         .prepare_cached(sql)?
         .query_row([], |row| row.get(0))
-}
-
-fn forget_oldest_keys(tx: &Transaction<'_>) -> Result<()> {
-    tx.prepare_cached(
-        "DELETE FROM keys WHERE (lane, client, key) IN
-            (SELECT k.lane, k.client, k.key FROM keys k
-             WHERE k.lane = ?1
-                AND NOT EXISTS (SELECT 1 FROM events e WHERE e.lane = k.lane AND e.position = k.event)
-             ORDER BY k.event LIMIT ?2)",
-    )?
-    .execute(params![LANE, SLICES * RETIRE_SLICE])?;
-    Ok(())
 }

@@ -19,6 +19,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0001_first.sql")),
     M::up(include_str!("../../../migrations/sqlite/0002_clients.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0003_pages.sql")),
 ];
 
 /// What a store was made with; another value means that its rows lie in other lanes.

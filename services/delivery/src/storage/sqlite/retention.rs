@@ -15,22 +15,20 @@ const DELIVERIES_MAX: usize = 512;
 /// One of the next events by position.
 struct Candidate {
     position: Position,
-    client: Position,
     key: Option<String>,
     created_at: i64,
     fanout: u64,
 }
 
-const CANDIDATE: &str = "position, client, idempotency_key, created_at, fanout";
+const CANDIDATE: &str = "position, idempotency_key, created_at, fanout";
 
 impl Candidate {
     fn read(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
             position: row.get(0)?,
-            client: row.get(1)?,
-            key: row.get(2)?,
-            created_at: row.get(3)?,
-            fanout: row.get(4)?,
+            key: row.get(1)?,
+            created_at: row.get(2)?,
+            fanout: row.get(3)?,
         })
     }
 }
@@ -45,7 +43,7 @@ pub(super) fn retire(
     retire_events(tx, lane, after, micros(before), Keys::Go)
 }
 
-/// Whether the key of an event without an end leaves with it.
+/// Whether the key of a page leaves with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keys {
     Go,
@@ -81,7 +79,7 @@ pub(super) fn retire_events(
         if done {
             remove(tx, lane, &candidate, &deliveries)?;
             if keys == Keys::Go {
-                remove_key(tx, lane, &candidate, false)?;
+                remove_page_key(tx, lane, &candidate)?;
             }
             removed += 1;
         }
@@ -135,15 +133,13 @@ fn remove(
     Ok(())
 }
 
-/// A key with an end is remembered up to it, unless everything goes.
-fn remove_key(tx: &Transaction<'_>, lane: Lane, candidate: &Candidate, all: bool) -> Result<()> {
+/// A client's key is remembered up to its end instead.
+fn remove_page_key(tx: &Transaction<'_>, lane: Lane, candidate: &Candidate) -> Result<()> {
     let Some(key) = &candidate.key else {
         return Ok(());
     };
-    tx.prepare_cached(
-        "DELETE FROM keys WHERE lane = ? AND client = ? AND key = ? AND event = ? AND (until IS NULL OR ?)",
-    )?
-    .execute(params![lane, candidate.client, key, candidate.position, all])?;
+    tx.prepare_cached("DELETE FROM page_keys WHERE lane = ? AND key = ? AND event = ?")?
+        .execute(params![lane, key, candidate.position])?;
     Ok(())
 }
 
@@ -189,7 +185,7 @@ pub(super) fn purge(tx: &Transaction<'_>, lane: Lane, client: Position) -> Resul
             forget_outcomes(tx, lane, *delivery)?;
         }
         remove(tx, lane, event, &deliveries)?;
-        remove_key(tx, lane, event, true)?;
+        remove_page_key(tx, lane, event)?;
         removed += 1;
     }
     if removed > 0 {
@@ -213,7 +209,7 @@ fn forget_outcomes(tx: &Transaction<'_>, lane: Lane, delivery: Position) -> Resu
     Ok(())
 }
 
-/// Keys that outlived their events, then the client itself.
+/// The client's keys, then the client itself.
 fn purge_rest(tx: &Transaction<'_>, lane: Lane, client: Position) -> Result<usize> {
     let keys = tx
         .prepare_cached(

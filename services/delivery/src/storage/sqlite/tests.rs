@@ -16,6 +16,7 @@ use crate::storage::conformance::{
 use crate::storage::{LANE, RETIRE_SLICE, Seen};
 
 mod first_release;
+mod second_release;
 
 impl Sqlite {
     /// The names of the tables that are not empty.

@@ -19,6 +19,7 @@ macro_rules! problems {
 problems! {
     BadBody = 400, "`invalid_payload`";
     BadQuery = 400, "`invalid_query`";
+    Reserved = 403, "`reserved`: the hub's own";
     NotFound = 404, "`not_found`: no such row, or another client's";
     AnotherEvent = 409, "`idempotency_key_reused`";
     BuiltIn = 409, "`endpoint_built_in`";

@@ -10,7 +10,7 @@ use schema::webhooks::{
 
 use super::problems::{
     AnotherEvent, BadBody, BadQuery, BadSetting, BuiltIn, BuiltInOrFull, ClientOverloaded,
-    Conflict, NotFound, TooLarge, Unavailable,
+    Conflict, NotFound, Reserved, TooLarge, Unavailable,
 };
 use super::shapes::NewEvents;
 
@@ -89,7 +89,7 @@ pub(super) fn remove_client() {}
     request_body = NewEndpoint,
     responses(
         (status = 201, description = "The endpoint, this once with its `secret`", body = EndpointView),
-        BadBody, NotFound, BuiltInOrFull, BadSetting, Unavailable,
+        BadBody, Reserved, NotFound, BuiltInOrFull, BadSetting, Unavailable,
     )
 )]
 pub(super) fn register_endpoint() {}
@@ -199,7 +199,7 @@ pub(super) fn recover_endpoint() {}
     responses(
         (status = 202, description = "Accepted", body = Accepted),
         (status = 200, description = "A duplicate: the first event as it stands now", body = Accepted),
-        BadBody, NotFound, AnotherEvent, TooLarge, ClientOverloaded, Unavailable,
+        BadBody, Reserved, NotFound, AnotherEvent, TooLarge, ClientOverloaded, Unavailable,
     )
 )]
 pub(super) fn accept_event() {}

@@ -94,7 +94,7 @@ impl Walk {
     }
 }
 
-/// Where the event is that a client's key stands for now.
+/// Where the event is that a client's key stands for now: the page of that key, of the client that has pages.
 fn by_key(
     connection: &Connection,
     lane: Lane,
@@ -106,8 +106,10 @@ fn by_key(
     };
     connection
         .prepare_cached(
-            "SELECT e.position, e.fanout FROM keys k JOIN events e ON e.lane = k.lane AND e.position = k.event
-             WHERE k.lane = ? AND k.client = ? AND k.key = ?",
+            "SELECT e.position, e.fanout
+             FROM (SELECT event FROM page_keys WHERE lane = ?1 AND key = ?3
+                UNION ALL SELECT event FROM keys WHERE lane = ?1 AND client = ?2 AND key = ?3) k
+             JOIN events e ON e.lane = ?1 AND e.position = k.event AND e.client = ?2 LIMIT 1",
         )?
         .query_row(params![lane, client, key], |row| {
             Ok((row.get(0)?, row.get(1)?))
