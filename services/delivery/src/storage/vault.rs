@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rand::RngExt as _;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::endpoint::Confidential;
@@ -128,6 +128,15 @@ mod tests {
         }
         let again = ours.seal(&confidential(), "ep_1").unwrap();
         assert_ne!(sealed, again, "no nonce is used twice");
+    }
+
+    #[test]
+    fn what_earlier_releases_sealed_with_another_library_still_opens() {
+        const SEALED_BY_RING: &str = "AedjtgmzhGxpR2eFbWJubYIJ1CNscMc086/W254t8F47SMUNGDvpBUOpW/Z4dTXoF1E+eV/B+tbb5Sga\
+             /wOtTrUUB/wjcK5FchI6nhUVnvz33Lm5aVs+pOAcFs34+dMQ1Lf9PXTy/JUj6gCZ/Q==";
+        let sealed = BASE64_STANDARD.decode(SEALED_BY_RING).unwrap();
+        assert_eq!(vault(1).unseal(&sealed, "ep_1"), Ok(confidential()));
+        assert_eq!(vault(1).unseal(&sealed, "ep_2"), Err(Closed::WrongKey));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 mod hostile;
 pub mod phases;
+mod tls;
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::iter;
-use std::sync::Once;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -69,12 +69,8 @@ pub fn vendor(timeout: Duration) -> ClientWithMiddleware {
 }
 
 fn base() -> reqwest::ClientBuilder {
-    static TLS: Once = Once::new();
-    TLS.call_once(|| {
-        // Already installed by another client of this process is as good.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
-    });
     reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
