@@ -48,8 +48,8 @@ impl Outcome {
     /// What the queues are told.
     pub(crate) fn answer(self, took: Duration, now: Timestamp) -> Answer {
         match self {
-            Self::Accepted => Answer::Success { took },
-            Self::Broken | Self::Gone => Answer::Failed,
+            Self::Accepted | Self::Gone => Answer::Lives { took },
+            Self::Broken => Answer::Failed,
             Self::LostReply | Self::Refused => Answer::Unreachable,
             Self::Throttled(seconds) => Answer::Throttled {
                 until: Some(now + SignedDuration::from_secs(seconds.into())),

@@ -15,8 +15,9 @@ pub(crate) const CAPACITY: Capacity = Capacity {
     per_client: 4,
 };
 
-/// An open breaker lets nothing through for so long at least.
+/// An open breaker lets nothing through for so long at least, and less where the endpoint has answered well in this reign.
 const OPEN_AT_LEAST: Duration = Duration::from_secs(5);
+const OPEN_AT_LEAST_OF_LIVING: Duration = Duration::from_millis(250);
 
 /// The lane, while it is owned.
 pub(crate) struct Reign {
@@ -43,6 +44,7 @@ pub(crate) struct Watch {
     pub(crate) opened_at: Option<Duration>,
     /// When one of it went last.
     pub(crate) taken_at: Duration,
+    has_lived: bool,
     out: u32,
     probes: u32,
 }
@@ -68,10 +70,8 @@ impl Reign {
         for endpoint in 0..shared.endpoints.len() {
             reign.set_endpoint(endpoint, shared);
         }
+        reign.queues.presume_well(shared.now);
         for row in &shared.store.durable.rows {
-            if row.life.state.status() == schema::delivery::Status::Failed {
-                reign.queues.be_careful(row.endpoint as u64, shared.now);
-            }
             if row.life.open.is_some() {
                 reign.left_open.push(row.position);
             } else {
@@ -91,6 +91,7 @@ impl Reign {
             strict: endpoint.strict,
             enabled: shared.store.durable.endpoints[key].enabled,
             longest_wait: endpoint.policy.longest_wait(),
+            probe_within: None,
         };
         self.queues.set_endpoint(key as u64, rules, shared.now);
         // Whoever changes an endpoint may have enabled it, which has it probed at once.
@@ -163,7 +164,11 @@ impl Reign {
         let now = shared.now.mono;
         let watch = &mut self.watch[endpoint];
         watch.taken_at = now;
-        let is_shut = watch.opened_at.is_some_and(|at| now < at + OPEN_AT_LEAST);
+        let at_least = match watch.has_lived {
+            true => OPEN_AT_LEAST_OF_LIVING,
+            false => OPEN_AT_LEAST,
+        };
+        let is_shut = watch.opened_at.is_some_and(|at| now < at + at_least);
         watch.opened_at = watch.opened_at.filter(|_| is_shut);
         if let Some(permit) = permit {
             watch.out += 1;
@@ -207,6 +212,7 @@ impl Reign {
         // Where an epoch is used twice, what an earlier reign took comes back to a later one.
         watch.out = watch.out.saturating_sub(1);
         watch.probes = watch.probes.saturating_sub(u32::from(permit.probe));
+        watch.has_lived |= matches!(answer, Some(Answer::Lives { .. }));
         if before != "open" && self.queues.breaker(key) == "open" {
             watch.opened_at = Some(now.mono);
             shared.note(|| format!("    endpoint {endpoint}: the breaker opens"));

@@ -1,5 +1,10 @@
 //! What an answer, or its absence, means for an attempt.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::queues::Answer;
 use super::schedule::RetryAfter;
 
 /// How an attempt ended.
@@ -48,6 +53,28 @@ impl Verdict {
         }
     }
 
+    /// What it says of the endpoint, whatever it says of the delivery; `status` is the answer's, if there was one. A 4xx
+    /// that only this message met with says that the endpoint lives.
+    pub fn of_the_endpoint(self, status: Option<u16>, took: Duration, now: Timestamp) -> Answer {
+        let Self::Failure {
+            error, retry_after, ..
+        } = self
+        else {
+            return Answer::Lives { took };
+        };
+        match (status, retry_after) {
+            (Some(429), asked) => Answer::Throttled {
+                until: asked.map(|asked| asked.until(now)),
+            },
+            (Some(503), Some(asked)) => Answer::Throttled {
+                until: Some(asked.until(now)),
+            },
+            (Some(status), _) if is_of_the_message(status) => Answer::Lives { took },
+            (None, _) if is_out_of_reach(error) => Answer::Unreachable,
+            _ => Answer::Failed,
+        }
+    }
+
     /// The metric's label: `success`, or the error.
     pub fn word(self) -> &'static str {
         match self {
@@ -57,9 +84,76 @@ impl Verdict {
     }
 }
 
+/// Whether another message might be taken where this one is refused. Who may not come in, comes too fast or has come to the
+/// wrong host is refused whatever he brings.
+fn is_of_the_message(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 401 | 403 | 407 | 408 | 421 | 429)
+}
+
+/// Nobody is there: unlike an answer, however bad.
+fn is_out_of_reach(error: &str) -> bool {
+    matches!(
+        error,
+        "timeout" | "dns_error" | "connection_refused" | "connect" | "network_unreachable"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TOOK: Duration = Duration::from_millis(7);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn an_answer_speaks_of_the_endpoint_or_of_the_message() {
+        let lives = Answer::Lives { took: TOOK };
+        let pause = |second| Answer::Throttled {
+            until: Some(at(second)),
+        };
+        for (statuses, retry_after, expected) in [
+            (&[200, 204, 299][..], None, lives),
+            (&[400, 402, 404, 405, 406, 409, 410, 411], None, lives),
+            (&[412, 413, 414, 415, 416, 417, 418, 422], None, lives),
+            (&[423, 424, 425, 426, 428, 431, 451, 499], None, lives),
+            (&[401, 403, 407, 408, 421], None, Answer::Failed),
+            (&[300, 301, 302, 304, 307, 308], None, Answer::Failed),
+            (&[500, 502, 503, 504, 599], None, Answer::Failed),
+            (&[199, 600, 999], None, Answer::Failed),
+            (&[429], None, Answer::Throttled { until: None }),
+            (&[429], Some("soon"), Answer::Throttled { until: None }),
+            (&[429, 503], Some("9"), pause(109)),
+            (&[500, 502], Some("9"), Answer::Failed),
+            (&[422], Some("9"), lives),
+        ] {
+            for status in statuses {
+                let verdict = Verdict::of_response(*status, retry_after);
+                let found = verdict.of_the_endpoint(Some(*status), TOOK, at(100));
+                assert_eq!(found, expected, "{status} {retry_after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_answer_the_endpoint_fails_or_is_not_there() {
+        for (error, expected) in [
+            ("timeout", Answer::Unreachable),
+            ("dns_error", Answer::Unreachable),
+            ("connection_refused", Answer::Unreachable),
+            ("connect", Answer::Unreachable),
+            ("network_unreachable", Answer::Unreachable),
+            ("connection_reset", Answer::Failed),
+            ("tls_error", Answer::Failed),
+            ("blocked", Answer::Failed),
+        ] {
+            let verdict = Verdict::of_transport(error);
+            let found = verdict.of_the_endpoint(None, TOOK, at(100));
+            assert_eq!(found, expected, "{error}");
+        }
+    }
 
     #[test]
     fn only_2xx_is_success() {

@@ -267,8 +267,6 @@ pub struct Waiting {
     pub position: Position,
     pub endpoint: Position,
     pub due_at: Timestamp,
-    /// At least one attempt of this generation failed.
-    pub failed: bool,
     pub suspect: bool,
     /// Its owner died; the attempt must be recorded as interrupted first.
     pub attempt_open: bool,

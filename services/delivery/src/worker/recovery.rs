@@ -1,6 +1,5 @@
 //! What a new owner finds: everything open is scheduled again, and attempts whose owner died are put on record.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,6 @@ struct Found {
     open: usize,
     /// Attempts whose owner died.
     left_open: Vec<Position>,
-    /// Endpoints that have failed.
-    careful: HashSet<Position>,
 }
 
 impl Worker {
@@ -47,11 +44,7 @@ impl Worker {
             page = next?;
         }
         self.restore_blocks().await?;
-        // An endpoint that failed before the start is asked once before it gets everything.
-        for endpoint in found.careful {
-            let now = self.both_clocks();
-            self.queues().be_careful(endpoint, now);
-        }
+        self.queues().presume_well(self.both_clocks());
         let interrupted = found.left_open.len();
         // Last, so that what this says to clients is not met on the way.
         for positions in found.left_open.chunks(PAGE) {
@@ -72,9 +65,6 @@ impl Worker {
             if waiting.attempt_open {
                 found.left_open.push(waiting.position);
                 continue;
-            }
-            if waiting.failed {
-                found.careful.insert(waiting.endpoint);
             }
             self.schedule(&waiting);
         }

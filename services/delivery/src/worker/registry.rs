@@ -21,6 +21,9 @@ use crate::domain::queues::Rules;
 use crate::domain::schedule::Policy;
 use crate::storage::{Client, Seen};
 
+/// While a page is due: PagerDuty that is back must know of it soon.
+const PROBE_PAGERDUTY_WITHIN: Duration = Duration::from_secs(15);
+
 /// An endpoint, ready to be sent to.
 #[derive(Debug)]
 pub struct Live {
@@ -94,6 +97,11 @@ impl Live {
             strict: self.is_strict(),
             enabled: self.endpoint.disabled.is_none(),
             longest_wait: self.policy.longest_wait(),
+            probe_within: self
+                .endpoint
+                .endpoint_id
+                .is_built_in()
+                .then_some(PROBE_PAGERDUTY_WITHIN),
         }
     }
 }

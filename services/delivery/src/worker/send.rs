@@ -75,32 +75,9 @@ impl Answer {
 
     /// What it says of the endpoint, not of the delivery.
     pub(super) fn of_the_endpoint(&self, now: Timestamp) -> Said {
-        match (self.verdict, self.status_code) {
-            (Verdict::Success, _) => Said::Success { took: self.took },
-            (Verdict::Failure { retry_after, .. }, Some(429)) => Said::Throttled {
-                until: retry_after.map(|asked| asked.until(now)),
-            },
-            (
-                Verdict::Failure {
-                    retry_after: Some(asked),
-                    ..
-                },
-                Some(503),
-            ) => Said::Throttled {
-                until: Some(asked.until(now)),
-            },
-            (Verdict::Failure { error, .. }, None) if is_out_of_reach(error) => Said::Unreachable,
-            (Verdict::Failure { .. }, _) => Said::Failed,
-        }
+        self.verdict
+            .of_the_endpoint(self.status_code, self.took, now)
     }
-}
-
-/// Nobody is there: unlike an answer, however bad.
-fn is_out_of_reach(error: &str) -> bool {
-    matches!(
-        error,
-        "timeout" | "dns_error" | "connection_refused" | "connect" | "network_unreachable"
-    )
 }
 
 impl Worker {

@@ -1,10 +1,15 @@
 //! The circuit breaker of one endpoint: holds back from one that fails, probes once, comes back step by step.
 //!
 //! ```text
-//! closed ──it fails──► open ──its time──► half-open ──2xx──► ramp 1, 2, 4, … ──► closed
-//!                       ▲                     │ failure        │ failure
-//!                       └───── for longer ────┴────────────────┘
+//! closed ──it fails──► open ──its time──► half-open ──it lives──► ramp 1, 2, 4, … ──► closed
+//!                       ▲                     │ failure              │ it fails
+//!                       └─────────────────────┴──────────────────────┘
 //! ```
+//!
+//! One question decides, in a ramp as when it is closed: is the share of failures in what was answered lately, since it
+//! was last found to live, surely above seven of ten? So one share is treated in one way, whatever came before it: a single
+//! failure after an outage is a failure among answers, as it is on any other day. And one thing decides how long it stays
+//! open: for how long nothing at all has succeeded, which any success ends.
 //!
 //! - **S10** nothing starts while it is open, one probe at a time while it is half-open, and only answers to what was
 //!   started since it last opened move it.
@@ -14,16 +19,20 @@ use std::time::Duration;
 
 use super::Answer;
 
-/// It opens for this long, and for twice as long each time that it opens before it was closed again.
+/// It opens for this long first.
 const OPEN_FIRST: Duration = Duration::from_secs(5);
 const OPEN_MAX: Duration = Duration::from_secs(15 * 60);
+/// One of which nothing good is known is asked again after as long as nothing has succeeded: each wait is twice the one
+/// before. One that has lived here is asked so many times as often: then an outage is seen to be over within its own length
+/// also where two probes of three fail that come after it.
+const OFTEN: u32 = 20;
 /// Open times are lengthened by at most this part, so that endpoints of one host are not probed together.
 const JITTER: f64 = 0.2;
 
-/// Fewer answers than this say nothing about a share.
-const ENOUGH: u32 = 10;
-/// It opens when so many of ten answers failed.
-const BAD_OF_TEN: u32 = 7;
+/// It opens when surely more of ten answers fail.
+const BAD_OF_TEN: u64 = 7;
+/// Surely: by two and a half standard deviations; the square of that, in hundredths.
+const SURE: u64 = 625;
 /// It opens when so many in a row could not be reached, if none succeeded within the window.
 const STRAIGHT: u32 = 3;
 
@@ -37,10 +46,15 @@ pub(super) struct Breaker {
     generation: u64,
     /// Started in this generation and not answered.
     out: u32,
-    /// How often it opened since it was last closed.
-    trips: u32,
+    /// When the last was started.
+    started_at: Duration,
+    /// When it opened first since it last lived.
+    silent_since: Option<Duration>,
+    /// It has answered well since it was made.
+    has_lived: bool,
     straight: u32,
-    success_at: Option<Duration>,
+    /// When it was last known to live, or taken to.
+    lived_at: Option<Duration>,
     window: Window,
 }
 
@@ -58,19 +72,26 @@ impl Breaker {
             state: State::Closed,
             generation: 0,
             out: 0,
-            trips: 0,
+            started_at: Duration::ZERO,
+            silent_since: None,
+            has_lived: false,
             straight: 0,
-            success_at: None,
+            lived_at: None,
             window: Window::default(),
         }
     }
 
-    /// The next is a probe. One that is on its way already, or a ramp that has begun, stays.
-    pub(super) fn be_careful(&mut self) {
-        if matches!(self.state, State::Closed | State::Open { .. }) {
+    /// Somebody says that it is well: if it is open, it is probed at once, and opens as for the first time if that fails.
+    pub(super) fn probe_now(&mut self) {
+        self.silent_since = None;
+        if matches!(self.state, State::Open { .. }) {
             self.state = State::HalfOpen;
-            self.next_generation();
         }
+    }
+
+    /// Nothing bad is known of it: for a minute it is taken to have lived just now.
+    pub(super) fn presume_well(&mut self, mono: Duration) {
+        self.lived_at = Some(mono);
     }
 
     /// Becomes half-open when its time has come.
@@ -107,8 +128,9 @@ impl Breaker {
     }
 
     /// One more is on its way; answers its generation.
-    pub(super) fn start(&mut self) -> u64 {
+    pub(super) fn start(&mut self, mono: Duration) -> u64 {
         self.out = self.out.saturating_add(1);
+        self.started_at = mono;
         self.generation
     }
 
@@ -116,13 +138,12 @@ impl Breaker {
         self.generation == generation
     }
 
-    /// One of that generation is no longer on its way. Without an answer it was not sent, and says nothing. `cap` is how
-    /// many may be on their way when it is closed.
+    /// One of that generation is no longer on its way. Without an answer it was not sent, and says nothing.
     pub(super) fn end(
         &mut self,
         generation: u64,
         answer: Option<Answer>,
-        cap: u32,
+        terms: Terms,
         mono: Duration,
         jitter: f64,
     ) {
@@ -131,70 +152,76 @@ impl Breaker {
         }
         self.out = self.out.saturating_sub(1);
         match answer {
-            Some(Answer::Success { .. }) => self.succeeded(cap, mono),
-            Some(Answer::Failed) => {
+            Some(Answer::Lives { .. }) => self.lives(terms.cap, mono),
+            Some(Answer::Failed | Answer::Throttled { until: None }) => {
                 self.straight = 0;
-                self.failed(mono, jitter);
+                self.failed(terms, mono, jitter);
             }
             Some(Answer::Unreachable) => {
                 self.straight = self.straight.saturating_add(1);
-                self.failed(mono, jitter);
+                self.failed(terms, mono, jitter);
             }
-            // It was reached, and is not at fault.
-            Some(Answer::Throttled { .. }) => self.straight = 0,
+            // It was reached, is not at fault, and says when to come again.
+            Some(Answer::Throttled { until: Some(_) }) => self.straight = 0,
             None => {}
         }
     }
 
-    fn succeeded(&mut self, cap: u32, mono: Duration) {
+    fn lives(&mut self, cap: u32, mono: Duration) {
         self.straight = 0;
-        self.success_at = Some(mono);
+        self.silent_since = None;
+        self.has_lived = true;
+        self.lived_at = Some(mono);
+        self.window.add(mono, true);
         let allowed = match self.state {
-            State::Closed => return self.window.add(mono, true),
-            State::Open { .. } => return,
+            State::Closed | State::Open { .. } => return,
             State::HalfOpen => 1,
             State::Ramp { allowed } => allowed.saturating_mul(2),
         };
-        if allowed < cap {
-            self.state = State::Ramp { allowed };
-        } else {
-            self.state = State::Closed;
-            self.trips = 0;
-            self.window = Window::default();
-        }
+        self.state = match allowed < cap {
+            true => State::Ramp { allowed },
+            false => State::Closed,
+        };
     }
 
-    fn failed(&mut self, mono: Duration, jitter: f64) {
+    fn failed(&mut self, terms: Terms, mono: Duration, jitter: f64) {
         let trips = match self.state {
             State::Open { .. } => false,
-            State::HalfOpen | State::Ramp { .. } => true,
-            State::Closed => {
+            State::HalfOpen => true,
+            State::Closed | State::Ramp { .. } => {
                 self.window.add(mono, false);
-                self.window.mostly_bad(mono) || self.is_gone(mono)
+                self.window.is_surely_bad(mono) || self.is_gone(mono)
             }
         };
         if trips {
-            self.trip(mono, jitter);
+            self.trip(terms, mono, jitter);
         }
     }
 
     fn is_gone(&self, mono: Duration) -> bool {
         let lately = |at: Duration| mono.saturating_sub(at) < WINDOW;
-        self.straight >= STRAIGHT && !self.success_at.is_some_and(lately)
+        self.straight >= STRAIGHT && !self.lived_at.is_some_and(lately)
     }
 
-    fn trip(&mut self, mono: Duration, jitter: f64) {
-        let doubled = 1_u32.checked_shl(self.trips).unwrap_or(u32::MAX);
-        let length = OPEN_FIRST.saturating_mul(doubled).min(OPEN_MAX);
-        let lengthened = length.as_secs_f64() * (1.0 + JITTER * jitter.clamp(0.0, 1.0));
-        let length = Duration::try_from_secs_f64(lengthened).unwrap_or(length);
-        self.trips = self.trips.saturating_add(1);
+    fn trip(&mut self, terms: Terms, mono: Duration, jitter: f64) {
+        let wait = self.wait(mono, jitter);
+        let latest = terms.probe_within.map_or(Duration::MAX, |within| {
+            self.started_at.saturating_add(within).max(mono)
+        });
         self.straight = 0;
         self.window = Window::default();
         self.state = State::Open {
-            until: mono.saturating_add(length),
+            until: mono.saturating_add(wait).min(latest),
         };
         self.next_generation();
+    }
+
+    fn wait(&mut self, mono: Duration, jitter: f64) -> Duration {
+        let silent = mono.saturating_sub(*self.silent_since.get_or_insert(mono));
+        let part = if self.has_lived { OFTEN } else { 1 };
+        let wait = (OPEN_FIRST.saturating_add(silent) / part).min(OPEN_MAX);
+        let lengthened = wait.as_secs_f64() * (1.0 + JITTER * jitter.clamp(0.0, 1.0));
+        Duration::try_from_secs_f64(lengthened).unwrap_or(wait)
     }
 
     /// What is still on its way was started in another world, and its answer says nothing about this one.
@@ -210,6 +237,15 @@ impl Breaker {
             State::HalfOpen | State::Ramp { .. } => "half_open",
         }
     }
+}
+
+/// What an endpoint's breaker has to know of it.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// How many may be on their way when it is closed.
+    pub(super) cap: u32,
+    /// It is open for no longer than this after the last start.
+    pub(super) probe_within: Option<Duration>,
 }
 
 /// The answers of the last minute, counted in buckets of ten seconds.
@@ -246,17 +282,22 @@ impl Window {
         *count = count.saturating_add(1);
     }
 
-    fn mostly_bad(&self, mono: Duration) -> bool {
+    /// Whether more than [`BAD_OF_TEN`] of ten fail, and that is no chance: all of fifteen, twenty of 21, 737 of a
+    /// thousand. A share that is below is not taken for one that is above because a few failures came together.
+    fn is_surely_bad(&self, mono: Duration) -> bool {
         let age = age_of(mono);
         let lately = self
             .buckets
             .iter()
             .filter(|bucket| bucket.age + BUCKETS > age);
-        let (bad, all) = lately.fold((0_u32, 0_u32), |(bad, all), bucket| {
-            let both = bucket.good.saturating_add(bucket.bad);
-            (bad.saturating_add(bucket.bad), all.saturating_add(both))
+        let (bad, all) = lately.fold((0_u64, 0_u64), |(bad, all), bucket| {
+            let (good, failed) = (u64::from(bucket.good), u64::from(bucket.bad));
+            (bad + failed, all + good + failed)
         });
-        all >= ENOUGH && u64::from(bad) * 10 >= u64::from(all) * u64::from(BAD_OF_TEN)
+        // The excess over that share in tenths of an answer, and its variance where chance alone makes it.
+        let excess = (10 * bad).saturating_sub(BAD_OF_TEN * all);
+        let variance = BAD_OF_TEN * (10 - BAD_OF_TEN) * all;
+        excess > 0 && excess * excess * 100 >= SURE * variance
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use schema::webhooks::WaitingFor;
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Terms};
 use super::fresh::Fresh;
 use super::pace::{Pace, Rate};
 use super::turns::{Seat, Served, Speed};
@@ -75,9 +75,7 @@ impl Endpoint {
     pub(super) fn change(&mut self, rules: Rules) {
         if rules.enabled && !self.rules.enabled {
             self.paused_until = None;
-            if !self.breaker.is_closed() {
-                self.breaker.be_careful();
-            }
+            self.breaker.probe_now();
         }
         if rules.rate_per_s != self.rules.rate_per_s {
             self.rate = rules.rate_per_s.map(Rate::new);
@@ -166,7 +164,7 @@ impl Endpoint {
         if let Some(rate) = &mut self.rate {
             rate.take(now.mono);
         }
-        self.breaker.start()
+        self.breaker.start(now.mono)
     }
 
     /// One is no longer on its way. What it says is said by the breaker's current generation only, but for a pause, which
@@ -174,15 +172,25 @@ impl Endpoint {
     pub(super) fn end(&mut self, permit: &Permit, answer: Option<Answer>, now: Now, jitter: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(Answer::Throttled { until: Some(until) }) = answer {
-            let until = within(until, now.wall, PAUSE_MAX);
+            let until = within(until, now.wall, self.longest_pause());
             self.paused_until = self.paused_until.max(Some(until));
         }
         if self.breaker.is_current(permit.generation) {
             self.learn(answer, now.mono);
         }
-        let cap = self.pace.cap();
+        let terms = Terms {
+            cap: self.pace.cap(),
+            probe_within: self.rules.probe_within,
+        };
         self.breaker
-            .end(permit.generation, answer, cap, now.mono, jitter);
+            .end(permit.generation, answer, terms, now.mono, jitter);
+    }
+
+    fn longest_pause(&self) -> SignedDuration {
+        let probe_within = self.rules.probe_within.map(SignedDuration::try_from);
+        probe_within
+            .and_then(Result::ok)
+            .map_or(PAUSE_MAX, |within| within.min(PAUSE_MAX))
     }
 
     fn learn(&mut self, answer: Option<Answer>, mono: Duration) {
@@ -190,12 +198,12 @@ impl Endpoint {
             return;
         };
         match answer {
-            Answer::Success { .. } => self.pace.good(),
+            Answer::Lives { .. } => self.pace.good(),
             Answer::Failed => {}
             Answer::Unreachable | Answer::Throttled { .. } => self.pace.strained(mono),
         }
         self.speed = match answer {
-            Answer::Success { took } if took < QUICK => Speed::Quick,
+            Answer::Lives { took } if took < QUICK => Speed::Quick,
             _ => Speed::Unproven,
         };
     }
@@ -205,6 +213,7 @@ impl Endpoint {
         let latest = within(Timestamp::MAX, now.wall, self.rules.longest_wait);
         self.waiting.rein_in(micros(latest));
         let until = self.paused_until;
-        self.paused_until = until.map(|until| within(until, now.wall, PAUSE_MAX));
+        let longest = self.longest_pause();
+        self.paused_until = until.map(|until| within(until, now.wall, longest));
     }
 }

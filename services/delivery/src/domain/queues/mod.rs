@@ -116,9 +116,11 @@ impl Queues {
         }
     }
 
-    /// Its breaker starts half-open: after a restart, of an endpoint whose open deliveries have failed.
-    pub fn be_careful(&mut self, endpoint: Key, now: Now) {
-        self.with(endpoint, now, |endpoint| endpoint.breaker.be_careful());
+    /// A start assumes nothing bad of those that it finds: what failed before it says nothing of now.
+    pub fn presume_well(&mut self, now: Now) {
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.breaker.presume_well(now.mono);
+        }
     }
 
     /// A delivery waits. In a strict line, the one that was on its way comes back by this to the line's head.

@@ -42,6 +42,8 @@ pub struct Rules {
     pub enabled: bool,
     /// The longest wait of its schedule.
     pub longest_wait: SignedDuration,
+    /// While something is due, it is tried at least as often: neither its breaker nor a Retry-After holds it for longer.
+    pub probe_within: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,18 +109,15 @@ pub struct Expected {
     pub(super) ticket: Ticket,
 }
 
-/// What came of sending.
+/// What came of sending, as far as it says something of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Success {
-        took: Duration,
-    },
-    /// 4xx, 5xx, a redirect, a reset, TLS, blocked.
+    /// 2xx, or a 4xx that refuses this one message.
+    Lives { took: Duration },
+    /// 5xx, a redirect, a 4xx that any message would have met with, a reset, TLS, blocked.
     Failed,
     /// It could not be connected to or resolved, or not in time.
     Unreachable,
-    /// 429 or 503, with what its Retry-After asks for.
-    Throttled {
-        until: Option<Timestamp>,
-    },
+    /// 429, or a 503 with a Retry-After; with what that asks for. Without it a failure.
+    Throttled { until: Option<Timestamp> },
 }

@@ -28,10 +28,10 @@ fn later(now: Now, millis: u64) -> Now {
     }
 }
 
-const GOOD: Option<Answer> = Some(Answer::Success {
+const GOOD: Option<Answer> = Some(Answer::Lives {
     took: Duration::from_millis(5),
 });
-const SLOW: Option<Answer> = Some(Answer::Success {
+const SLOW: Option<Answer> = Some(Answer::Lives {
     took: Duration::from_secs(5),
 });
 const FAILED: Option<Answer> = Some(Answer::Failed);
@@ -45,6 +45,7 @@ fn rules() -> Rules {
         strict: false,
         enabled: true,
         longest_wait: SignedDuration::from_hours(1),
+        probe_within: None,
     }
 }
 
@@ -356,7 +357,7 @@ fn nothing_of_an_unknown_endpoint_does_anything() {
     queues.supersede(5, 1, now(0));
     queues.end(5, 1, 1, true, now(0));
     queues.unblock(5, now(0));
-    queues.be_careful(5, now(0));
+    queues.presume_well(now(0));
     queues.remove_endpoint(5);
     assert!(queues.take(now(9), 64).is_empty());
     assert_eq!((queues.open(), queues.fresh_of(5)), (0, 0));

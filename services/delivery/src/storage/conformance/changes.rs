@@ -344,11 +344,10 @@ pub(super) async fn what_waits_is_listed_in_order_and_by_pages(storage: &dyn Sto
     let first = storage.waiting(LANE, 0, 2).await.unwrap();
     let rest = storage.waiting(LANE, first[1].position, 2).await.unwrap();
 
-    let waits = |position, due_at, failed, attempt_open, begun| Waiting {
+    let waits = |position, due_at, attempt_open, begun| Waiting {
         position,
         endpoint: hub.endpoint,
         due_at,
-        failed,
         suspect: false,
         attempt_open,
         begun,
@@ -359,9 +358,9 @@ pub(super) async fn what_waits_is_listed_in_order_and_by_pages(storage: &dyn Sto
     assert_eq!(
         [first, rest].concat(),
         [
-            waits(failed, at(60), true, false, true),
-            waits(fresh[0], at(1), false, false, false),
-            waits(fresh[1], at(1), false, true, true),
+            waits(failed, at(60), false, true),
+            waits(fresh[0], at(1), false, false),
+            waits(fresh[1], at(1), true, true),
         ]
     );
 }

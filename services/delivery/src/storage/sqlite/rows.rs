@@ -52,7 +52,7 @@ pub(super) const EVENT: &str = "e.position, e.event_id, c.client_id, e.event_typ
      e.occurred_at, e.source_event_id, e.revision, e.stored_at, e.correlation_id, e.created_at, c.removed, e.fanout";
 
 /// What [`waiting`] reads.
-pub(super) const WAITING: &str = "d.position, d.endpoint, d.due_at, d.finished, d.interrupted_in_a_row, \
+pub(super) const WAITING: &str = "d.position, d.endpoint, d.due_at, d.interrupted_in_a_row, \
      d.open_epoch IS NOT NULL, d.started > d.started_before, d.line, d.order_at, d.blocks";
 
 /// What [`attempt`] reads.
@@ -294,7 +294,6 @@ pub(super) fn waiting(row: &Row<'_>) -> Result<Waiting> {
         endpoint,
         // Ended ones, at which a line stops, are due at no time.
         due_at: columns.maybe_at()?.unwrap_or(Timestamp::MAX),
-        failed: columns.get::<u32>()? > 0,
         suspect: is_suspect(columns.get()?),
         attempt_open: columns.get()?,
         begun: columns.get()?,

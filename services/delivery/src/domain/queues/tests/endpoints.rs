@@ -50,14 +50,49 @@ fn the_probe_does_not_wait_for_what_still_hangs() {
 }
 
 #[test]
-fn a_careful_endpoint_is_probed_first() {
+fn one_that_is_presumed_well_needs_more_than_three_refusals() {
     let mut queues = queues([rules()]);
-    queues.be_careful(0, now(0));
-    for position in 1..=3 {
-        queues.insert(0, retry(position, 0), now(0));
+    queues.presume_well(now(0));
+    for _ in 0..14 {
+        let permit = queues.reserve(0, None, now(1)).unwrap();
+        queues.release(&permit, UNREACHABLE, now(1), 0.0);
     }
-    assert_eq!(positions(&queues.take(now(0), 64)), [1]);
-    assert!(queues.reserve(0, None, now(0)).is_none());
+    assert_eq!(queues.breaker(0), "closed");
+    let permit = queues.reserve(0, None, now(1)).unwrap();
+    queues.release(&permit, UNREACHABLE, now(1), 0.0);
+    assert_eq!(queues.breaker(0), "open");
+}
+
+#[test]
+fn one_that_must_be_probed_soon_is_held_by_no_breaker_and_no_pause_for_longer() {
+    let pages = Rules {
+        probe_within: Some(Duration::from_secs(15)),
+        ..rules()
+    };
+    let mut queues = queues([pages]);
+    trip(&mut queues, 0, now(0));
+    (0..99).for_each(|position| queues.insert(0, item(position, 0), now(0)));
+    let mut began = now(0);
+    for _ in 0..20 {
+        let wait = queues.next_look(began).unwrap();
+        assert!(wait <= Duration::from_secs(15), "{wait:?}");
+        began = later(began, u64::try_from(wait.as_millis()).unwrap());
+        let probe = queues.take(began, 64);
+        assert_eq!(probe.len(), 1);
+        // It hangs, and that is a part of the time.
+        let hung = later(began, 9_000);
+        answer(&mut queues, &probe, UNREACHABLE, hung);
+        assert!(queues.next_look(hung).unwrap() <= Duration::from_secs(6));
+        began = hung;
+    }
+
+    let wait = queues.next_look(began).unwrap();
+    began = later(began, u64::try_from(wait.as_millis()).unwrap());
+    let probe = queues.take(began, 64);
+    let until = Some(at(999_999));
+    let asked = Some(Answer::Throttled { until });
+    answer(&mut queues, &probe, asked, began);
+    assert_eq!(queues.next_look(began), Some(Duration::from_secs(15)));
 }
 
 #[test]
@@ -196,9 +231,18 @@ fn what_it_waits_for_is_the_first_that_holds_it() {
     queues.set_endpoint(0, disabled, now(10));
     assert_eq!(ask(&queues, 11, 2), WaitingFor::Disabled);
     queues.set_endpoint(0, strict, now(10));
-    queues.be_careful(0, now(10));
-    assert_eq!(queues.take(now(10), 64).len(), 1);
-    let ask = |line| queues.waiting_for(0, at(0), 5, Some(line), now(10));
+    queues.supersede(0, 1, now(10));
+    trip(&mut queues, 0, now(10));
+    queues.insert(
+        0,
+        Item {
+            place: Some(head),
+            ..item(1, 0)
+        },
+        now(10),
+    );
+    assert_eq!(queues.take(now(15), 64).len(), 1);
+    let ask = |line| queues.waiting_for(0, at(0), 5, Some(line), now(15));
     assert_eq!((ask(7), ask(9)), (WaitingFor::Order, WaitingFor::Breaker));
 }
 

@@ -60,9 +60,7 @@ enum Chance {
         endpoint: Key,
         enabled: bool,
     },
-    BeCareful {
-        endpoint: Key,
-    },
+    PresumeWell,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -112,9 +110,9 @@ fn chance() -> impl Strategy<Value = Chance> {
         2 => (any::<Index>(), prop::option::of(0_i64..20))
             .prop_map(|(which, again)| Chance::Supersede { which, again }),
         1 => endpoint.clone().prop_map(|endpoint| Chance::Unblock { endpoint }),
-        1 => (endpoint.clone(), prop::bool::weighted(0.7))
+        1 => (endpoint, prop::bool::weighted(0.7))
             .prop_map(|(endpoint, enabled)| Chance::Enable { endpoint, enabled }),
-        1 => endpoint.prop_map(|endpoint| Chance::BeCareful { endpoint }),
+        1 => Just(Chance::PresumeWell),
     ]
 }
 
@@ -454,7 +452,7 @@ impl Model {
                     self.disabled.insert(endpoint);
                 }
             }
-            Chance::BeCareful { endpoint } => self.queues.be_careful(endpoint, self.now),
+            Chance::PresumeWell => self.queues.presume_well(self.now),
             Chance::Release { .. } | Chance::Commit { .. } => {}
         }
         Ok(())
