@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::domain::keys::Keys;
+use crate::domain::origin::AllowedHosts;
 use crate::http;
 use crate::http::guard::{self, Guard};
 use crate::http::proxy::Proxy;
@@ -32,14 +34,15 @@ pub struct App {
 
 impl App {
     /// # Errors
-    /// When the keys cannot be read.
+    /// When the keys or the hosts cannot be read.
     pub fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let base = Arc::new(Base::new("gateway", clock));
         let upstreams = Arc::new(Upstreams::new(&config));
         let guard = Arc::new(Guard::new(
-            &config.gateway_api_keys,
+            Keys::parse(&config.gateway_api_keys)?,
+            AllowedHosts::parse(&config.gateway_allowed_hosts)?,
             config.gateway_rate_per_s,
-        )?);
+        ));
         let housekeeping =
             Housekeeping::new(Arc::clone(&upstreams), Arc::clone(&guard), &base.metrics);
         let proxy = Arc::new(Proxy::new(Arc::clone(&upstreams)));

@@ -7,6 +7,7 @@ use runtime::config::{self, List, Secrets};
 use serde::Deserialize;
 
 use crate::domain::keys::Keys;
+use crate::domain::origin::AllowedHosts;
 use crate::upstreams::Service;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Config {
     /// Keys that callers show, comma-separated: `key`, or `key:client` for one that opens this client's rows below
     /// `/webhooks/` and nothing else. `GATEWAY_API_KEYS`, default none: open.
     pub gateway_api_keys: Secrets,
+    /// Hosts, as `host` or `host:port`, that a gateway without keys answers beside loopback, and whose pages it lets change
+    /// something. `GATEWAY_ALLOWED_HOSTS`, default none.
+    pub gateway_allowed_hosts: List,
     /// Base URLs of stripe-ingester, comma-separated; a name stands for all its addresses. `STRIPE_INGESTER_URL`,
     /// default `http://127.0.0.1:3001`.
     pub stripe_ingester_url: List,
@@ -47,6 +51,7 @@ impl Default for Config {
             gateway_allow_open: false,
             gateway_rate_per_s: 0,
             gateway_api_keys: Secrets::default(),
+            gateway_allowed_hosts: List::default(),
             stripe_ingester_url: List::of(&["http://127.0.0.1:3001"]),
             status_poller_url: List::of(&["http://127.0.0.1:3002"]),
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
@@ -91,6 +96,9 @@ impl config::Config for Config {
         }
         if let Err(fault) = Keys::parse(&self.gateway_api_keys) {
             complaints.push(format!("GATEWAY_API_KEYS: {fault}"));
+        }
+        if let Err(fault) = AllowedHosts::parse(&self.gateway_allowed_hosts) {
+            complaints.push(format!("GATEWAY_ALLOWED_HOSTS: {fault}"));
         }
         for service in Service::ALL {
             let variable = service.name().replace('-', "_").to_uppercase();
@@ -168,6 +176,7 @@ mod tests {
     fn each_wrong_address_and_key_is_complained_of_without_telling_the_key() {
         let config = Config {
             gateway_api_keys: Secrets::of(&["canary:"]),
+            gateway_allowed_hosts: List::of(&["gateway", "http://gateway"]),
             delivery_url: List::of(&["delivery:3004", "http://delivery:3004/path"]),
             event_store_url: List::default(),
             ..Config::default()
@@ -175,7 +184,7 @@ mod tests {
 
         let complaints = config.complaints();
 
-        assert_eq!(complaints.len(), 4, "{complaints:?}");
+        assert_eq!(complaints.len(), 5, "{complaints:?}");
         assert!(!complaints.concat().contains("canary"));
     }
 }

@@ -38,6 +38,10 @@ codes! {
     Unauthorized = "unauthorized", UNAUTHORIZED, "A valid key is needed";
     /// What only the hub itself does, whoever asks.
     Reserved = "reserved", FORBIDDEN, "This is kept for the hub itself";
+    /// An open gateway was asked by a name that is not its own.
+    HostNotAllowed = "host_not_allowed", FORBIDDEN, "This host is not answered without a key";
+    /// A page of another site asked an open gateway to change something.
+    OriginNotAllowed = "origin_not_allowed", FORBIDDEN, "Another site may not ask this";
     NotFound = "not_found", NOT_FOUND, "There is nothing here";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take that method";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";

@@ -5,10 +5,12 @@
 //! equal Content-Length lines into one. Those cannot be seen here; the request that is passed on is built anew, so they
 //! reach nobody.
 
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use runtime::problem::{Code, Problem};
 use schema::names;
+
+use super::origin;
 
 /// The longest path and query, in bytes.
 pub const URI_MAX: usize = 8 * 1024;
@@ -52,7 +54,26 @@ pub fn check(head: &Parts) -> Result<(), Problem> {
     if head.headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Code::UnsupportedMedia.because("send the body without a Content-Encoding"));
     }
-    Ok(())
+    check_media(head)
+}
+
+/// A page can have a browser send any other type without asking first, also with an empty body. What Stripe sends is
+/// taken by its signature.
+fn check_media(head: &Parts) -> Result<(), Problem> {
+    if !origin::is_change(&head.method) || head.uri.path() == names::INGEST_STRIPE {
+        return Ok(());
+    }
+    let lines = head.headers.get_all(header::CONTENT_TYPE);
+    if lines.iter().all(is_json) {
+        return Ok(());
+    }
+    Err(Code::UnsupportedMedia
+        .because("the Content-Type must be application/json; without a body, or none"))
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let media = content_type.as_bytes().split(|byte| *byte == b';').next();
+    media.is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(b"application/json"))
 }
 
 /// Whether every reader takes the path for the same one: dot segments and backslashes become another path on the way.
@@ -186,6 +207,52 @@ mod tests {
         ];
         for (uri, headers, expected) in table {
             assert_eq!(code(uri, headers), *expected, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_changes_something_comes_as_json_or_without_a_type() {
+        let code = |method: &str, path: &str, content_types: &[&str]| {
+            let mut request = Request::builder().method(method).uri(path);
+            request = request.header("host", "h");
+            for content_type in content_types {
+                request = request.header("content-type", *content_type);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            check(&head).err().map(|problem| problem.code)
+        };
+        let json: [&[&str]; 5] = [
+            &[],
+            &["application/json"],
+            &["Application/JSON"],
+            &["application/json; charset=utf-8"],
+            &["application/json ;charset=utf-8"],
+        ];
+        let other: [&[&str]; 7] = [
+            &["text/plain"],
+            &["text/plain;application/json"],
+            &["application/x-www-form-urlencoded"],
+            &["multipart/form-data; boundary=a"],
+            &["application/jsonp"],
+            &[""],
+            &["application/json", "text/plain"],
+        ];
+        for method in ["POST", "PATCH", "DELETE"] {
+            for lines in json {
+                assert_eq!(code(method, "/events", lines), None, "{method} {lines:?}");
+            }
+            for lines in other {
+                let refused = Some(Code::UnsupportedMedia);
+                assert_eq!(
+                    code(method, "/events", lines),
+                    refused,
+                    "{method} {lines:?}"
+                );
+            }
+        }
+        for lines in other {
+            assert_eq!(code("GET", "/events", lines), None, "{lines:?}");
+            assert_eq!(code("POST", "/ingest/stripe", lines), None, "{lines:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! What every request passes before its path is looked at: framing, the caller's share, the caller's key. And the one
-//! line that tells how it was answered.
+//! What every request passes before its path is looked at: framing, host and origin where there are no keys, the caller's
+//! share, the caller's key. And the one line that tells how it was answered.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -12,14 +12,14 @@ use axum::response::{IntoResponse, Response};
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use runtime::config::Secrets;
 use runtime::problem::{Code, Problem};
 use runtime::server::Peer;
 use schema::{CorrelationId, names};
 
 use super::rate::{Payer, RateLimit};
 use crate::domain::framing;
-use crate::domain::keys::{Caller, KeyFault, Keys};
+use crate::domain::keys::{Caller, Keys};
+use crate::domain::origin::AllowedHosts;
 
 /// Paths that need no key: Stripe signs its requests, and a container's healthcheck has none.
 const KEYLESS: [&str; 2] = [names::INGEST_STRIPE, names::HEALTHZ];
@@ -37,6 +37,7 @@ pub struct BoundTo(pub HeaderValue);
 /// Who may call, and how often.
 pub struct Guard {
     keys: Keys,
+    hosts: AllowedHosts,
     rate: Option<RateLimit>,
 }
 
@@ -48,11 +49,12 @@ struct Refusal {
 
 impl Guard {
     /// A rate of 0 is no limit.
-    pub fn new(keys: &Secrets, rate_per_s: u32) -> Result<Self, KeyFault> {
-        Ok(Self {
-            keys: Keys::parse(keys)?,
+    pub fn new(keys: Keys, hosts: AllowedHosts, rate_per_s: u32) -> Self {
+        Self {
+            keys,
+            hosts,
             rate: NonZeroU32::new(rate_per_s).map(RateLimit::new),
-        })
+        }
     }
 
     pub fn rate(&self) -> Option<&RateLimit> {
@@ -62,6 +64,9 @@ impl Guard {
     /// Tells the client the caller is bound to, if it is.
     fn admit(&self, head: &Parts) -> Result<Option<BoundTo>, Refusal> {
         framing::check(head).map_err(Refusal::closing)?;
+        if !self.keys.are_needed() {
+            self.hosts.check(head).map_err(Refusal::closing)?;
+        }
         let caller = self.caller(&head.headers);
         self.take_share(head, caller)?;
         let path = head.uri.path();

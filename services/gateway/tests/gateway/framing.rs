@@ -96,9 +96,10 @@ async fn a_request_hidden_behind_another_is_not_answered() {
         "Content-Length: 44\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 44\r\n",
     ] {
-        let hidden = "GET /events HTTP/1.1\r\nHost: hidden\r\n\r\n";
-        let request =
-            format!("POST /ingest/stripe HTTP/1.1\r\nHost: h\r\n{framing}\r\n0\r\n\r\n{hidden}");
+        let hidden = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let request = format!(
+            "POST /ingest/stripe HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n0\r\n\r\n{hidden}"
+        );
 
         let answer = exchange(gateway.address, request.as_bytes()).await;
 

@@ -2,10 +2,10 @@ use axum::body::Body;
 use axum::extract::Request;
 use gateway::config::Config;
 use http::StatusCode;
-use runtime::config::Secrets;
+use runtime::config::{List, Secrets};
 use runtime::server::Peer;
-
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router};
 
@@ -80,6 +80,63 @@ async fn delivery_is_told_the_client_of_a_bound_key_and_of_no_other() {
         let seen = fake.take_one();
         let client = seen.headers.get("x-signalpost-client");
         assert_eq!(client.map(|client| client.to_str().unwrap()), told);
+    }
+}
+
+#[tokio::test]
+async fn an_open_gateway_answers_no_page_of_another_site_and_one_with_keys_needs_no_such_check() {
+    let fake = Fake::start().await;
+    let open = Config {
+        gateway_allowed_hosts: List::of(&["gateway"]),
+        ..all_at(&[&fake.url()])
+    };
+    let keyed = Config {
+        gateway_api_keys: Secrets::of(&["all"]),
+        ..all_at(&[&fake.url()])
+    };
+    let elsewhere = ("origin", "http://evil.example");
+    let table = [
+        ("GET", "/events", "evil.example", ("accept", "*/*"), 403),
+        ("GET", "/docs/", "evil.example", ("accept", "*/*"), 403),
+        ("GET", "/nowhere", "evil.example", ("accept", "*/*"), 403),
+        ("GET", "/events", "gateway:3000", ("accept", "*/*"), 200),
+        ("GET", "/healthz", "evil.example", ("accept", "*/*"), 200),
+        ("POST", "/ingest/stripe", "evil.example", elsewhere, 200),
+        ("GET", "/events", "localhost:3000", elsewhere, 200),
+        (
+            "POST",
+            "/webhooks/endpoints/ep_1/disable",
+            "localhost:3000",
+            elsewhere,
+            403,
+        ),
+        (
+            "DELETE",
+            "/webhooks/endpoints/ep_1",
+            "localhost",
+            ("sec-fetch-site", "cross-site"),
+            403,
+        ),
+    ];
+
+    for (config, is_open) in [(open, true), (keyed, false)] {
+        let router = router(config);
+        for (method, path, host, (name, value), expected) in table {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header("authorization", "Bearer all");
+            let request = request.header("host", host).header(name, value);
+            let request = request.body(Body::empty()).unwrap();
+            let status = router.clone().oneshot(request).await.unwrap().status();
+
+            let refused = status == StatusCode::FORBIDDEN;
+            assert_eq!(
+                refused,
+                is_open && expected == 403,
+                "{method} {path} {host}: {status}"
+            );
+        }
+        let passed_on = if is_open { 3 } else { 6 };
+        assert_eq!(fake.take_seen().len(), passed_on);
     }
 }
 

@@ -139,7 +139,8 @@ async fn batches_find_room_for_four_of_the_longest_and_who_finds_none_reads_why(
     };
     let (path, longest) = ("/webhooks/events/batch", 16 * 1024 * KIB);
     assert_eq!(send(path, longest).await.status(), StatusCode::OK);
-    let head = format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {longest}\r\n\r\n");
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {longest}\r\n\r\n");
     let begin = async |length: usize| {
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();

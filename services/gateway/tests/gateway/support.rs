@@ -119,7 +119,7 @@ pub(crate) fn router(config: Config) -> Router {
 }
 
 pub(crate) async fn ask(router: &Router, request: http::request::Builder, body: Body) -> Response {
-    let request = request.header("host", "gateway").body(body).unwrap();
+    let request = request.header("host", "localhost").body(body).unwrap();
     router.clone().oneshot(request).await.unwrap()
 }
 
