@@ -11,7 +11,8 @@ pub struct Settings {
     pub gateway_host: String,
     /// The gateway's port: `GATEWAY_PORT`, default 3000.
     pub gateway_port: u16,
-    /// The gateway's keys: `GATEWAY_API_KEYS`, default none. The first is used to ask it.
+    /// The gateway's keys: `GATEWAY_API_KEYS`, default none. The first that opens every call is used to ask
+    /// it, else the first.
     pub gateway_api_keys: Secrets,
     /// Stripe's signing secrets: `STRIPE_WEBHOOK_SECRET`. The first signs what is sent.
     pub stripe_webhook_secret: Secrets,
@@ -75,7 +76,9 @@ impl Settings {
 
     /// The bearer key to show to the gateway, if it wants one.
     pub fn gateway_key(&self) -> Option<&str> {
-        let entry = self.gateway_api_keys.expose().next()?;
+        let mut entries = self.gateway_api_keys.expose();
+        let first = entries.clone().next()?;
+        let entry = entries.find(|entry| !entry.contains(':')).unwrap_or(first);
         entry.split(':').next()
     }
 }
@@ -102,11 +105,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_shown_without_its_client() {
-        assert_eq!(
-            settings(&[("GATEWAY_API_KEYS", "k1:acme,k2")]).gateway_key(),
-            Some("k1")
-        );
+    fn the_first_key_that_opens_every_call_is_shown_and_without_one_the_first() {
+        for (keys, shown) in [
+            ("k1:acme,k2", "k2"),
+            ("k1:@metrics,k2:@read,k3,k4", "k3"),
+            ("k1:acme,k2:other", "k1"),
+        ] {
+            let settings = settings(&[("GATEWAY_API_KEYS", keys)]);
+            assert_eq!(settings.gateway_key(), Some(shown), "{keys}");
+        }
         assert_eq!(settings(&[]).gateway_key(), None);
     }
 }

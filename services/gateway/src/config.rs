@@ -22,8 +22,9 @@ pub struct Config {
     /// Requests a second for each key, or for each address without one; as many may come at once. `GATEWAY_RATE_PER_S`,
     /// default 0: no limit.
     pub gateway_rate_per_s: u32,
-    /// Keys that callers show, comma-separated: `key`, or `key:client` for one that opens this client's rows below
-    /// `/webhooks/` and nothing else. `GATEWAY_API_KEYS`, default none: open.
+    /// Keys that callers show, comma-separated: `key`; `key:client` for one that opens this client's rows below
+    /// `/webhooks/` and nothing else; `key:@read` for one that changes nothing, `key:@metrics` for one that opens the
+    /// metrics alone. `GATEWAY_API_KEYS`, default none: open.
     pub gateway_api_keys: Secrets,
     /// Hosts, as `host` or `host:port`, that a gateway without keys answers beside loopback, and whose pages it lets change
     /// something. `GATEWAY_ALLOWED_HOSTS`, default none.

@@ -193,9 +193,15 @@ mod tests {
         );
         assert_eq!(body["dependencies"]["optional"]["reason"], "gone");
 
+        assert_eq!(body["status"], "degraded");
+
         let hangs = Health::new().needs("store", std::future::pending);
         let (status, _, body) = ask(router(hangs), "/readyz", "a").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(body["dependencies"]["store"]["status"], "down");
+        assert_eq!(body["status"], "down");
+
+        let (_, _, body) = ask(router(Health::new()), "/readyz", "a").await;
+        assert_eq!(body["status"], "up");
     }
 }

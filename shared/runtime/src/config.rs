@@ -154,7 +154,7 @@ impl Secrets {
     }
 
     /// The secrets themselves, for the one place that uses them.
-    pub fn expose(&self) -> impl Iterator<Item = &str> {
+    pub fn expose(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(secrecy::ExposeSecret::expose_secret)
     }
 }

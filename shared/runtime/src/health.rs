@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use futures_util::future::{BoxFuture, join_all};
 use http::StatusCode;
 use serde::Serialize;
@@ -109,7 +109,24 @@ pub(crate) async fn healthz() -> impl IntoResponse {
     Json(json!({ "ok": true }))
 }
 
-pub(crate) async fn readyz(State(health): State<Arc<Health>>) -> impl IntoResponse {
+/// In the extensions of a request for `/readyz` whose caller is told no more than how things stand as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Briefly;
+
+/// What `/readyz` answers.
+#[derive(Serialize)]
+struct Readiness {
+    /// Whether every dependency that is needed works.
+    ready: bool,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependencies: Option<BTreeMap<&'static str, Finding>>,
+}
+
+pub(crate) async fn readyz(
+    State(health): State<Arc<Health>>,
+    briefly: Option<Extension<Briefly>>,
+) -> impl IntoResponse {
     let looks = health
         .dependencies
         .iter()
@@ -125,19 +142,23 @@ pub(crate) async fn readyz(State(health): State<Arc<Health>>) -> impl IntoRespon
     let ready = findings
         .iter()
         .all(|(_, needed, finding)| !needed || finding.status != Status::Down);
-    let dependencies: BTreeMap<_, _> = findings
-        .into_iter()
-        .map(|(name, _, finding)| (name, finding))
-        .collect();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let all_up = findings
+        .iter()
+        .all(|(_, _, finding)| finding.status == Status::Up);
+    let (code, status) = match (ready, all_up) {
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, Status::Down),
+        (true, false) => (StatusCode::OK, Status::Degraded),
+        (true, true) => (StatusCode::OK, Status::Up),
     };
-    (
+    let dependencies = findings
+        .into_iter()
+        .map(|(name, _, finding)| (name, finding));
+    let readiness = Readiness {
+        ready,
         status,
-        Json(json!({ "ready": ready, "dependencies": dependencies })),
-    )
+        dependencies: briefly.is_none().then(|| dependencies.collect()),
+    };
+    (code, Json(readiness))
 }
 
 /// For containers without a shell: `SERVICE healthcheck` asks the running service's `/healthz`, and its exit code tells.

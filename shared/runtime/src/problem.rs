@@ -42,6 +42,8 @@ codes! {
     HostNotAllowed = "host_not_allowed", FORBIDDEN, "This host is not answered without a key";
     /// A page of another site asked an open gateway to change something.
     OriginNotAllowed = "origin_not_allowed", FORBIDDEN, "Another site may not ask this";
+    /// A valid key, whose scope does not have the call.
+    Forbidden = "forbidden", FORBIDDEN, "This key does not open that call";
     NotFound = "not_found", NOT_FOUND, "There is nothing here";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "This path does not take that method";
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request took too long to arrive";

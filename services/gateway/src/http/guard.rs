@@ -12,23 +12,18 @@ use axum::response::{IntoResponse, Response};
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use runtime::health::Briefly;
 use runtime::problem::{Code, Problem};
 use runtime::server::Peer;
 use schema::{CorrelationId, names};
 
 use super::rate::{Payer, RateLimit};
 use crate::domain::framing;
-use crate::domain::keys::{Caller, Keys};
+use crate::domain::keys::{self, Caller, Keys, Opens};
 use crate::domain::origin::AllowedHosts;
-
-/// Paths that need no key: Stripe signs its requests, and a container's healthcheck has none.
-const KEYLESS: [&str; 2] = [names::INGEST_STRIPE, names::HEALTHZ];
 
 /// What servers write for a caller who left before the answer; nobody receives it.
 const CANCELLED: u16 = 499;
-
-/// All that a key bound to a client opens, beside [`names::HEALTHZ`].
-const BOUND: &str = "/webhooks/";
 
 /// In the extensions of a request whose caller may see one client's rows only.
 #[derive(Clone, Debug)]
@@ -61,26 +56,39 @@ impl Guard {
         self.rate.as_ref()
     }
 
-    /// Tells the client the caller is bound to, if it is.
-    fn admit(&self, head: &Parts) -> Result<Option<BoundTo>, Refusal> {
+    /// Lets the request through, with what its caller may see written to its extensions.
+    fn admit(&self, head: &mut Parts) -> Result<(), Refusal> {
         framing::check(head).map_err(Refusal::closing)?;
         if !self.keys.are_needed() {
             self.hosts.check(head).map_err(Refusal::closing)?;
         }
         let caller = self.caller(&head.headers);
         self.take_share(head, caller)?;
+        let opens = caller.map(|caller| &caller.opens);
+        if !self.may_see_operation(head, opens) {
+            head.extensions.insert(Briefly);
+        }
         let path = head.uri.path();
-        if self.keys.are_needed() && caller.is_none() && !KEYLESS.contains(&path) {
-            return Err(Refusal::unauthorized());
+        if !self.keys.are_needed() || keys::needs_none(path) {
+            return Ok(());
         }
-        let Some(client) = caller.and_then(|caller| caller.client.as_deref()) else {
-            return Ok(None);
-        };
-        if !path.starts_with(BOUND) && path != names::HEALTHZ {
-            return Err(Refusal::not_found());
+        let opens = opens.ok_or_else(Refusal::unauthorized)?;
+        opens.check(&head.method, path).map_err(Refusal::plain)?;
+        if let Opens::Client(client) = opens {
+            let client = HeaderValue::from_str(client)
+                .map_err(|_| Refusal::plain(Code::NotFound.because("no such path")))?;
+            head.extensions.insert(BoundTo(client));
         }
-        let client = HeaderValue::from_str(client).map_err(|_| Refusal::not_found())?;
-        Ok(Some(BoundTo(client)))
+        Ok(())
+    }
+
+    /// Whether `/readyz` is told in full. Without keys a foreign name gets it too, as probes need, but not the whole.
+    fn may_see_operation(&self, head: &Parts, opens: Option<&Opens>) -> bool {
+        if self.keys.are_needed() {
+            opens.is_some_and(Opens::shows_operation)
+        } else {
+            self.hosts.takes_host(&head.headers)
+        }
     }
 
     fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
@@ -115,9 +123,9 @@ impl Refusal {
         }
     }
 
-    fn not_found() -> Self {
+    fn plain(problem: Problem) -> Self {
         Self {
-            problem: Code::NotFound.because("no such path"),
+            problem,
             beside: None,
         }
     }
@@ -150,12 +158,8 @@ impl IntoResponse for Refusal {
 /// Admits a request, or refuses it, and tells the answer in one line. A problem has its line from [`runtime::base`].
 pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    match guard.admit(&head) {
-        Ok(None) => {}
-        Ok(Some(bound)) => {
-            head.extensions.insert(bound);
-        }
-        Err(refusal) => return refusal.into_response(),
+    if let Err(refusal) = guard.admit(&mut head) {
+        return refusal.into_response();
     }
     let line = AccessLine::begin(&head);
 

@@ -7,23 +7,28 @@ use runtime::server::Peer;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
-use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router};
+use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router, text};
 
 #[tokio::test]
-async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
+async fn with_keys_only_stripe_probes_and_the_documents_come_in_without_one() {
     let fake = Fake::start().await;
     let router = router(Config {
-        gateway_api_keys: Secrets::of(&["all", "one:acme"]),
+        gateway_api_keys: Secrets::of(&["all", "one:acme", "reads:@read", "scrapes:@metrics"]),
         ..all_at(&[&fake.url()])
     });
 
     for (method, path, key, status) in [
         ("POST", "/ingest/stripe", "", 200),
         ("GET", "/healthz", "", 200),
-        ("GET", "/readyz", "", 401),
+        ("GET", "/readyz", "", 200),
+        ("GET", "/readyz/", "", 401),
         ("GET", "/metrics", "", 401),
-        ("GET", "/openapi.json", "", 401),
-        ("GET", "/docs/", "", 401),
+        ("GET", "/openapi.json", "", 200),
+        ("GET", "/openapi.json", "Bearer wrong", 200),
+        ("GET", "/docs", "", 308),
+        ("GET", "/docs/", "", 200),
+        ("GET", "/docs/swagger-ui.css", "", 200),
+        ("GET", "/docsx", "", 401),
         ("GET", "/nowhere", "", 401),
         ("GET", "/healthz/", "", 401),
         ("POST", "/ingest/pull-status", "", 401),
@@ -36,11 +41,18 @@ async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
         ("GET", "/webhooks/deliveries", "Bearer one", 200),
         ("GET", "/healthz", "Bearer one", 200),
         ("GET", "/events", "Bearer one", 404),
-        ("GET", "/readyz", "Bearer one", 404),
+        ("GET", "/readyz", "Bearer one", 200),
         ("GET", "/metrics", "Bearer one", 404),
         ("GET", "/metrics/delivery", "Bearer one", 404),
-        ("GET", "/openapi.json", "Bearer one", 404),
-        ("POST", "/ingest/stripe", "Bearer one", 404),
+        ("GET", "/openapi.json", "Bearer one", 200),
+        ("POST", "/ingest/stripe", "Bearer one", 200),
+        ("GET", "/metrics", "Bearer scrapes", 200),
+        ("GET", "/metrics/delivery", "Bearer scrapes", 200),
+        ("GET", "/events", "Bearer scrapes", 403),
+        ("GET", "/metrics", "Bearer reads", 200),
+        ("GET", "/webhooks/deliveries", "Bearer reads", 200),
+        ("POST", "/webhooks/events", "Bearer reads", 403),
+        ("DELETE", "/destinations/pagerduty", "Bearer reads", 403),
         ("POST", "/ai/summarize", "Bearer one", 404),
         ("GET", "/webhooks", "Bearer one", 404),
         ("GET", "/readyz", "Bearer all", 200),
@@ -58,6 +70,43 @@ async fn with_keys_only_stripe_and_the_healthcheck_come_in_without_one() {
             assert_problem(response, 401, "unauthorized").await;
         } else if status == 404 {
             assert_problem(response, 404, "not_found").await;
+        } else if status == 403 {
+            assert_problem(response, 403, "forbidden").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn readyz_is_told_in_full_to_who_may_see_how_every_service_does_alone() {
+    let fake = Fake::start().await;
+    let keys = ["all", "one:acme", "reads:@read", "scrapes:@metrics"];
+    let keyed = router(Config {
+        gateway_api_keys: Secrets::of(&keys),
+        ..all_at(&[&fake.url()])
+    });
+    let open = router(all_at(&[&fake.url()]));
+
+    for (router, host, key, whole) in [
+        (&keyed, "localhost", "", false),
+        (&keyed, "localhost", "wrong", false),
+        (&keyed, "localhost", "one", false),
+        (&keyed, "localhost", "scrapes", false),
+        (&keyed, "localhost", "reads", true),
+        (&keyed, "evil.example", "all", true),
+        (&open, "localhost:3000", "", true),
+        (&open, "10.1.2.3:3000", "", false),
+    ] {
+        let request = Request::get("/readyz").header("host", host);
+        let request = request.header("authorization", format!("Bearer {key}"));
+        let request = request.body(Body::empty()).unwrap();
+        let told = text(router.clone().oneshot(request).await.unwrap()).await;
+
+        if whole {
+            let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(told["dependencies"].as_object().unwrap().len(), 6, "{key}");
+            assert_eq!(told["status"], "up");
+        } else {
+            assert_eq!(told, r#"{"ready":true,"status":"up"}"#, "{host} {key}");
         }
     }
 }
@@ -206,5 +255,5 @@ async fn healthz_is_exactly_what_was_asked_for() {
 
     let response = get(&router, "/healthz").await;
 
-    assert_eq!(crate::support::text(response).await, r#"{"ok":true}"#);
+    assert_eq!(text(response).await, r#"{"ok":true}"#);
 }

@@ -21,7 +21,7 @@ pub const DOCUMENT: &str = "/openapi.json";
 
 /// What every call may answer instead, beside its own.
 const ANY_CALL: &str = "A problem. Any call: `invalid_request`, `uri_too_long`, `unsupported_media`, `too_large`, \
-    `request_timeout`, `unauthorized`, `host_not_allowed`, `origin_not_allowed`, `rate_limited` (with Retry-After), `method_not_allowed`, `internal`; calls that \
+    `request_timeout`, `unauthorized`, `forbidden`, `host_not_allowed`, `origin_not_allowed`, `rate_limited` (with Retry-After), `method_not_allowed`, `internal`; calls that \
     are passed on: `unavailable` (nothing was done; with Retry-After), `upstream_failed`, `upstream_timeout`.";
 
 #[derive(OpenApi)]

@@ -119,7 +119,8 @@ pub(super) fn healthz() {}
     responses(
         (status = 200, description = "All that are needed are up", body = Readiness),
         (status = 503, description = "One that is needed is down", body = Readiness),
-    )
+    ),
+    security((), ("key" = []))
 )]
 pub(super) fn readyz() {}
 
@@ -141,12 +142,14 @@ pub(super) fn service_metrics() {}
 
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation", summary = "This document",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value)),
+    security(())
 )]
 pub(super) fn document() {}
 
 #[utoipa::path(
     get, path = "/docs", tag = "operation", summary = "This document, to be read and tried",
-    responses((status = 308, description = "To the page"))
+    responses((status = 308, description = "To the page")),
+    security(())
 )]
 pub(super) fn page() {}

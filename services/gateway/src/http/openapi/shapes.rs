@@ -81,6 +81,9 @@ pub(super) struct Alive {
 #[derive(ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
-    /// By service: `status` is `up`, `degraded` or `down`; further facts beside it.
-    dependencies: BTreeMap<String, serde_json::Value>,
+    /// `up`, `degraded` or `down`, as a whole.
+    status: String,
+    /// By service: `status` is `up`, `degraded` or `down`; further facts beside it. Not there without a key where keys are
+    /// set.
+    dependencies: Option<BTreeMap<String, serde_json::Value>>,
 }
