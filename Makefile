@@ -17,6 +17,8 @@ BUILT := target/$(HOST)/debug
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile | expand -t 18
 
+# Of one that is there, too: an earlier release wrote it without what this one needs.
+.PHONY: .env
 .env:
 	@scripts/env-file
 
@@ -32,11 +34,13 @@ up: .env ## start every service in a container (needs Docker)
 
 .PHONY: down
 down: export STRIPE_WEBHOOK_SECRET = not needed to stop
+down: export SIGNALPOST_INTERNAL_KEY = not needed to stop
 down: ## stop the containers; their data stays in volumes
 	scripts/compose down --remove-orphans
 
 .PHONY: logs
 logs: export STRIPE_WEBHOOK_SECRET = not needed to read
+logs: export SIGNALPOST_INTERNAL_KEY = not needed to read
 logs: ## follow the containers' logs
 	scripts/compose logs --follow --tail=100
 

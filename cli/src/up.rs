@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use runtime::{config, internal_key};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -56,6 +57,10 @@ fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Opt
     // Logging starts before a service reads its `.env`.
     if let Some(level) = &settings.log_level {
         environment.insert("LOG_LEVEL".to_owned(), level.clone());
+    }
+    // The one in `.env` is the containers': a key that was made for this start lies in no file.
+    if let Some(key) = config::of_the_environment(internal_key::VARIABLE) {
+        environment.insert(internal_key::VARIABLE.to_owned(), key);
     }
     Ok(Options {
         bin_dir: bin_dir.to_owned(),

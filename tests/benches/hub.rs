@@ -19,12 +19,14 @@ use clients::event_store::EventStore;
 use runtime::clock::Clock;
 use runtime::config::List;
 use runtime::http_client;
+use runtime::internal_key::{self, InternalKey};
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use schema::intake::{BATCH_MAX_ITEMS, Submission};
 use schema::{CorrelationId, Event, names};
 use serde_json::value::RawValue;
 use signalpost::supervisor::{Options, Supervisor};
+use system_tests::api::INTERNAL_KEY;
 use system_tests::load::{self, Load, Report, StripeEvents};
 use system_tests::measure::{Table, ms, pss, quantile, say};
 use tokio::net::TcpListener;
@@ -108,6 +110,7 @@ impl Hub {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         environment.insert("STRIPE_WEBHOOK_SECRET".to_owned(), SECRET.to_owned());
+        environment.insert(internal_key::VARIABLE.to_owned(), INTERNAL_KEY.to_owned());
         let supervisor = Supervisor::start(Options {
             bin_dir: bin_dir()?,
             working_dir: Some(data.path().to_owned()),
@@ -350,10 +353,9 @@ async fn steady(hub: &Hub) -> anyhow::Result<Vec<(String, Instant)>> {
 /// What a million stored events cost: the newest page, ingest, memory.
 async fn million(table: &mut Table) -> anyhow::Result<()> {
     let hub = Hub::start(&[("LOG_LEVEL", "warn")]).await?;
-    let store = EventStore::new(Arc::new(Upstream::new(
-        "event-store",
-        &List::of(&[&hub.supervisor.url("event-store")?]),
-    )));
+    let urls = List::of(&[&hub.supervisor.url("event-store")?]);
+    let upstream = Upstream::new("event-store", &urls);
+    let store = EventStore::new(Arc::new(upstream), &InternalKey::parse(INTERNAL_KEY)?);
     fill(&store, 0, 1_000).await?;
     let (few, few_p99) = newest_page(&hub).await?;
     let started = Instant::now();

@@ -22,6 +22,8 @@ struct Settings {
     gateway_url: String,
     /// `STRIPE_WEBHOOK_SECRET` of the stack.
     stripe_webhook_secret: Secrets,
+    /// `SIGNALPOST_INTERNAL_KEY` of the stack.
+    signalpost_internal_key: Secrets,
     /// `SIGNALPOST_LISTEN_SECRET`: what the receivers verify with.
     signalpost_listen_secret: Secrets,
 }
@@ -33,6 +35,10 @@ impl config::Config for Settings {
             (
                 "STRIPE_WEBHOOK_SECRET",
                 self.stripe_webhook_secret.is_empty(),
+            ),
+            (
+                "SIGNALPOST_INTERNAL_KEY",
+                self.signalpost_internal_key.is_empty(),
             ),
             (
                 "SIGNALPOST_LISTEN_SECRET",
@@ -55,6 +61,7 @@ impl config::Config for Settings {
 pub struct Containers {
     gateway_url: String,
     secret: String,
+    internal_key: String,
     listen_secret: String,
 }
 
@@ -66,8 +73,14 @@ impl Containers {
         Ok(Self {
             gateway_url: settings.gateway_url.trim_end_matches('/').to_owned(),
             secret: first(&settings.stripe_webhook_secret),
+            internal_key: first(&settings.signalpost_internal_key),
             listen_secret: first(&settings.signalpost_listen_secret),
         })
+    }
+
+    /// What the services show each other.
+    pub fn internal_key(&self) -> &str {
+        &self.internal_key
     }
 
     /// The secret that the receivers verify with.

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use runtime::internal_key;
 use signalpost::supervisor::{Line, Options, Supervisor};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::api::INTERNAL_KEY;
 use crate::binaries;
 use crate::eventually::{PATIENCE, eventually};
 use crate::stage::Stage;
@@ -53,6 +55,7 @@ impl Hub {
         for (name, value) in [
             ("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET),
             ("STRIPE_API_KEY", STRIPE_API_KEY),
+            (internal_key::VARIABLE, INTERNAL_KEY),
             ("DELIVERY_SCHEDULE_S", &schedule),
             ("DELIVERY_ALLOW_NETS", LOOPBACK),
         ]

@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::api::INTERNAL_KEY;
+
 pub mod steady;
 
 /// Between two attempts to connect where nobody listens.
@@ -239,12 +241,14 @@ fn broken(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// The bytes of a POST with a JSON body. `headers` are whole lines, each with its `\r\n`.
+/// The bytes of a POST with a JSON body, to the gateway or to a service behind it. `headers` are whole lines, each with
+/// its `\r\n`.
 pub fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n{headers}\r\n{body}"
+         content-length: {length}\r\n{key}: {INTERNAL_KEY}\r\n{headers}\r\n{body}",
+        key = names::INTERNAL_KEY
     )
     .into_bytes()
 }

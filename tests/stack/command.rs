@@ -100,6 +100,7 @@ async fn from_a_fresh_env_file_up_runs_everything_and_stops_it() {
     assert_eq!(mode & 0o777, 0o600);
     let secret = std::fs::read_to_string(&env_file).unwrap();
     assert!(secret.contains("\nSTRIPE_WEBHOOK_SECRET=whsec_"));
+    assert!(secret.contains("\nSIGNALPOST_INTERNAL_KEY="));
     assert_eq!(
         String::from_utf8_lossy(&sent.stdout),
         "200 OK\n{\"received\":true}\n"
@@ -114,6 +115,48 @@ async fn from_a_fresh_env_file_up_runs_everything_and_stops_it() {
     assert!(ended.success());
     let dead = output(folder.path(), &["healthcheck", &format!("{url}/healthz")]).await;
     assert!(!dead.status.success());
+}
+
+/// Runs `scripts/env-file` on a `.env` that is there.
+async fn env_file_over(text: &str) -> (String, u32) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scripts")).unwrap();
+    let script = folder.path().join("scripts/env-file");
+    std::fs::copy(repository::root().join("scripts/env-file"), &script).unwrap();
+    let env_file = folder.path().join(".env");
+    std::fs::write(&env_file, text).unwrap();
+    let run = Command::new("sh").arg(script).output().await.unwrap();
+    assert!(run.status.success(), "{run:?}");
+    let mode = std::fs::metadata(&env_file).unwrap().permissions().mode();
+    (std::fs::read_to_string(env_file).unwrap(), mode & 0o777)
+}
+
+#[tokio::test]
+async fn a_key_is_added_to_an_env_file_that_has_none_and_to_no_other() {
+    for before in [
+        "STRIPE_WEBHOOK_SECRET=whsec_kept\n",
+        "STRIPE_WEBHOOK_SECRET=whsec_kept",
+        "SIGNALPOST_INTERNAL_KEY=\nSTRIPE_WEBHOOK_SECRET=whsec_kept\n",
+        "#SIGNALPOST_INTERNAL_KEY=key-of-a-comment\n",
+        "SIGNALPOST_INTERNAL_KEY=\"\"\r\n",
+        "",
+    ] {
+        let (after, mode) = env_file_over(before).await;
+        assert_eq!(mode, 0o600, "{before:?}");
+        let added = after.strip_prefix(before).unwrap();
+        let key = added
+            .trim()
+            .rsplit_once("SIGNALPOST_INTERNAL_KEY=")
+            .unwrap()
+            .1;
+        assert_eq!(key.len(), 64, "{added}");
+    }
+    for before in [
+        "SIGNALPOST_INTERNAL_KEY=key-of-the-tests\n",
+        "export SIGNALPOST_INTERNAL_KEY = \"key-of-the-tests\"\n",
+    ] {
+        assert_eq!(env_file_over(before).await.0, before);
+    }
 }
 
 #[tokio::test]

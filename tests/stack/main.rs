@@ -5,6 +5,7 @@
 )]
 
 mod command;
+mod doors;
 mod failures;
 mod metrics;
 mod recovery;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
-use system_tests::api::{self, Answer};
+use system_tests::api::{self, Answer, INTERNAL_KEY};
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::hub::{Hub, STRIPE_API_KEY, STRIPE_SECRET};
 use system_tests::receiver::{Receiver, Receiving};
@@ -77,6 +77,11 @@ async fn no_secret_shows_in_a_log_a_metric_or_a_problem() {
     })
     .await
     .unwrap();
+    let service = hub.supervisor().url("delivery").unwrap();
+    for shown_key in [INTERNAL_KEY, &format!("{INTERNAL_KEY}x")] {
+        let url = format!("{service}/nowhere");
+        shown.push(api::get_internal(&url, shown_key).await.unwrap());
+    }
     for path in [
         "/metrics",
         "/metrics/stripe-ingester",
@@ -101,6 +106,7 @@ async fn no_secret_shows_in_a_log_a_metric_or_a_problem() {
         STRIPE_SECRET,
         STRIPE_API_KEY,
         GATEWAY_KEY,
+        INTERNAL_KEY,
         IN_URL,
         signature,
     ];
@@ -232,7 +238,7 @@ async fn no_secret_of_an_endpoint_shows_but_where_it_is_told_once() {
     let stored = files(&hub.folder().join("data"));
     let lines = hub.stop().await.unwrap();
 
-    let secrets = [SECRET, ROTATED, KEY_AT_REST, IN_HEADER];
+    let secrets = [SECRET, ROTATED, KEY_AT_REST, IN_HEADER, INTERNAL_KEY];
     for answer in shown.iter().chain(&refused) {
         for secret in secrets {
             assert!(!answer.text().contains(secret), "{}", answer.text());

@@ -19,6 +19,7 @@ use reqwest_middleware::ClientWithMiddleware;
 use runtime::clock::Clock;
 use runtime::config::List;
 use runtime::http_client;
+use runtime::internal_key::InternalKey;
 use runtime::metrics::Metrics;
 use runtime::upstream::Upstream;
 use schema::names;
@@ -32,6 +33,14 @@ use super::network::{EVENT_STORE, INTERNAL_TIMEOUT, Net, Process};
 
 /// The host of the built-in endpoint.
 pub(crate) const PAGERDUTY: &str = "pagerduty";
+
+static KEY: LazyLock<InternalKey> =
+    LazyLock::new(|| InternalKey::parse("key-of-the-tests").unwrap_or_default());
+
+/// What the services know each other by.
+fn key() -> InternalKey {
+    KEY.clone()
+}
 
 /// Their own layers stay in the path, their connectors are never reached. Made once: TLS takes its time.
 static INTERNAL: LazyLock<ClientWithMiddleware> =
@@ -86,6 +95,7 @@ impl World {
         let clock = Clock::starting_at("2024-01-15T10:00:00Z".parse()?);
         let config = Config {
             delivery_database_url: "memory:".to_owned(),
+            signalpost_internal_key: key(),
             delivery_allow_nets: List::of(&["127.0.0.0/8"]),
             pagerduty_url: format!("http://{PAGERDUTY}/page"),
             ..Config::default()
@@ -111,6 +121,7 @@ impl World {
     pub(crate) async fn new_store(&mut self) -> anyhow::Result<()> {
         let config = event_store::config::Config {
             event_store_database_url: "memory:".to_owned(),
+            signalpost_internal_key: key(),
             ..event_store::config::Config::default()
         };
         let app = event_store::app::App::build(config, self.clock.clone()).await?;
@@ -136,7 +147,11 @@ impl World {
                 public: sender.clone(),
                 in_nets: sender,
             },
-            event_store: EventStore::over(self.net.under(INTERNAL.clone(), &process), store),
+            event_store: EventStore::over(
+                self.net.under(INTERNAL.clone(), &process),
+                store,
+                &self.config.signalpost_internal_key,
+            ),
             chance: Chance::seeded(self.seed.wrapping_add(self.starts)),
             storage: Some(Arc::clone(&self.storage)),
         };
@@ -230,7 +245,10 @@ pub(crate) async fn ask(
     client: Option<&str>,
     body: Option<String>,
 ) -> anyhow::Result<Answer> {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(names::INTERNAL_KEY, key().header());
     if let Some(client) = client {
         request = request.header(names::CLIENT, client);
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
+use runtime::internal_key;
 use schema::names;
 use tokio::sync::mpsc;
 
@@ -48,7 +49,8 @@ pub struct Options {
     pub working_dir: Option<PathBuf>,
     /// Whether they see this process's environment too.
     pub inherit_environment: bool,
-    /// Variables for all of them. A `PAGERDUTY_URL` keeps the pages from the mock.
+    /// Variables for all of them. A `PAGERDUTY_URL` keeps the pages from the mock; without a `SIGNALPOST_INTERNAL_KEY` they
+    /// get one of their own.
     pub environment: BTreeMap<String, String>,
     /// 0 takes a free port.
     pub gateway_port: u16,
@@ -68,6 +70,9 @@ impl Supervisor {
             services: Vec::new(),
         };
         let mut environment = options.environment.clone();
+        environment
+            .entry(internal_key::VARIABLE.to_owned())
+            .or_insert_with(fresh_key);
         for row in ROWS {
             let starts = row
                 .iter()
@@ -131,6 +136,11 @@ impl Supervisor {
             .find(|keeper| keeper.service == service)
             .with_context(|| format!("there is no service named {service}"))
     }
+}
+
+/// What nobody else on this machine can know.
+fn fresh_key() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
 }
 
 /// `event-store`, `PORT` → `EVENT_STORE_PORT`.

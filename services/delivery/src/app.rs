@@ -12,6 +12,7 @@ use rand::RngExt as _;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::{Finding, Health};
+use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use schema::webhooks::{OnExhausted, Ordering};
@@ -46,6 +47,7 @@ pub struct Surroundings {
 
 pub struct App {
     base: Arc<Base>,
+    door: Door,
     storage: Arc<dyn Storage>,
     vitals: Arc<Vitals>,
     worker: Arc<Worker>,
@@ -59,7 +61,7 @@ impl App {
         let surroundings = Surroundings {
             clock,
             senders: Senders::over_sockets(config.pagerduty_timeout(), &nets),
-            event_store: EventStore::new(Arc::new(upstream)),
+            event_store: EventStore::new(Arc::new(upstream), &config.signalpost_internal_key),
             chance: Chance::of_the_system(),
             storage: None,
         };
@@ -94,6 +96,7 @@ impl App {
             .context("taking over what is open")?;
         Ok(Self {
             base,
+            door: Door::locked(config.signalpost_internal_key),
             storage,
             vitals,
             worker,
@@ -102,7 +105,7 @@ impl App {
 
     pub fn router(&self) -> Router {
         let routes = http::routes(Arc::clone(&self.worker), Arc::clone(&self.storage));
-        self.base.wrap(routes, self.health())
+        self.base.wrap(routes, self.health(), self.door.clone())
     }
 
     /// Serves and works until the token is cancelled; the first to fail stops the other.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use runtime::config::{self, List};
+use runtime::internal_key::InternalKey;
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
@@ -46,6 +47,8 @@ pub struct Config {
     /// `CLIENT_MAX_FRESH`: with more first attempts that wait for nothing but their turn a client has to wait. Default
     /// 100000.
     pub client_max_fresh: usize,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -64,6 +67,7 @@ impl Default for Config {
             endpoint_max_open: 1_000_000,
             delivery_max_open: 3_000_000,
             client_max_fresh: 100_000,
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -159,6 +163,8 @@ impl config::Config for Config {
                 complaints.push(format!("{name}: 1 to 10000000"));
             }
         }
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 
@@ -172,14 +178,19 @@ mod tests {
     use super::*;
 
     fn complaints(name: &str, value: &str) -> Option<String> {
-        config::from_variables::<Config>([(name.to_owned(), value.to_owned())])
+        let key = ("SIGNALPOST_INTERNAL_KEY", "key-of-the-tests");
+        let variables = [key, (name, value)];
+        let owned = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        config::from_variables::<Config>(owned)
             .err()
             .map(|faults| faults.to_string())
     }
 
     #[test]
-    fn the_defaults_are_fit_to_start() {
-        assert_eq!(config::Config::complaints(&Config::default()), [""; 0]);
+    fn the_defaults_lack_nothing_but_the_key() {
+        let complaints = config::Config::complaints(&Config::default());
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].starts_with("SIGNALPOST_INTERNAL_KEY"));
         assert_eq!(Config::default().policy(), Some(Policy::default()));
     }
 
@@ -198,6 +209,7 @@ mod tests {
             ("DELIVERY_ALLOW_NETS", "localhost"),
             ("DELIVERY_SECRETS_KEY", "c2hvcnQ="),
             ("ENDPOINT_MAX_OPEN", "0"),
+            ("SIGNALPOST_INTERNAL_KEY", "short"),
         ] {
             let text = complaints(name, value).unwrap_or_default();
             assert!(text.contains(name), "{name}={value}: {text}");

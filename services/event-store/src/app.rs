@@ -6,6 +6,7 @@ use axum::Router;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::{Finding, Health};
+use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::worker::Retention;
 
 pub struct App {
     base: Arc<Base>,
+    door: Door,
     hub: Arc<Hub>,
     retention: Retention,
 }
@@ -49,6 +51,7 @@ impl App {
         });
         Ok(Self {
             base,
+            door: Door::locked(config.signalpost_internal_key),
             hub,
             retention,
         })
@@ -57,7 +60,8 @@ impl App {
     pub fn router(&self) -> Router {
         let storage = Arc::clone(&self.hub.storage);
         let health = Health::new().needs("storage", move || look(Arc::clone(&storage)));
-        self.base.wrap(http::routes(Arc::clone(&self.hub)), health)
+        let routes = http::routes(Arc::clone(&self.hub));
+        self.base.wrap(routes, health, self.door.clone())
     }
 
     /// Serves until the token is cancelled or a part fails; a store that cannot go on ends the process with its reason (R6).
@@ -120,22 +124,28 @@ mod tests {
     use ::http::{Request, StatusCode};
     use axum::body::Body;
     use http_body_util::BodyExt as _;
+    use runtime::internal_key::InternalKey;
+    use schema::names;
     use serde_json::Value;
     use tower::ServiceExt as _;
 
     use super::*;
     use crate::storage::conformance::payment;
 
+    const KEY: &str = "key-of-the-tests";
+
     async fn app(url: String) -> App {
         let config = Config {
             event_store_database_url: url,
+            signalpost_internal_key: InternalKey::parse(KEY).unwrap(),
             ..Config::default()
         };
         App::build(config, Clock::system()).await.unwrap()
     }
 
     async fn ready(app: &App) -> (StatusCode, Value) {
-        let request = Request::get("/readyz").body(Body::empty()).unwrap();
+        let request = Request::get("/readyz").header(names::INTERNAL_KEY, KEY);
+        let request = request.body(Body::empty()).unwrap();
         let response = app.router().oneshot(request).await.unwrap();
         let status = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();

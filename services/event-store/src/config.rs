@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::SignedDuration;
 use runtime::config::{self, complain_of_listen_addr};
+use runtime::internal_key::InternalKey;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Config {
     /// it has come to its end, so for ever where none is reported; `retention_kept_events` tells how many stayed.
     /// `EVENT_RETENTION_DAYS`, default 30.
     pub event_retention_days: u32,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -37,6 +40,7 @@ impl Default for Config {
             route_warning: false,
             memory_events: 100_000,
             event_retention_days: 30,
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -59,6 +63,8 @@ impl config::Config for Config {
         if self.event_retention_days == 0 {
             complaints.push("EVENT_RETENTION_DAYS: at least 1".to_owned());
         }
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 
@@ -98,8 +104,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_may_start() {
-        assert!(Config::default().complaints().is_empty());
+    fn the_defaults_lack_nothing_but_the_key() {
+        let complaints = Config::default().complaints();
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].starts_with("SIGNALPOST_INTERNAL_KEY"));
     }
 
     #[test]

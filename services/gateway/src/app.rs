@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use anyhow::Context as _;
 use axum::{Router, middleware};
 use futures_util::future::join_all;
@@ -45,9 +46,10 @@ impl App {
         ));
         let housekeeping =
             Housekeeping::new(Arc::clone(&upstreams), Arc::clone(&guard), &base.metrics);
-        let proxy = Arc::new(Proxy::new(Arc::clone(&upstreams)));
+        let key = config.signalpost_internal_key.header();
+        let proxy = Arc::new(Proxy::new(Arc::clone(&upstreams), key.clone()));
         let router = base
-            .complete(http::router(proxy), health(&upstreams))
+            .complete(http::router(proxy), health(&upstreams, &key))
             .layer(middleware::from_fn_with_state(guard, guard::guard));
         Ok(Self {
             router: base.surround(router),
@@ -89,11 +91,12 @@ impl App {
     }
 }
 
-fn health(upstreams: &Upstreams) -> Health {
+fn health(upstreams: &Upstreams, key: &HeaderValue) -> Health {
     let client = http_client::single_try(LOOK_TIMEOUT);
     Service::ALL.iter().fold(Health::new(), |health, service| {
-        let (upstream, client) = (Arc::clone(upstreams.of(*service)), client.clone());
-        let look = move || look_at(Arc::clone(&upstream), client.clone());
+        let upstream = Arc::clone(upstreams.of(*service));
+        let (client, key) = (client.clone(), key.clone());
+        let look = move || look_at(Arc::clone(&upstream), client.clone(), key.clone());
         if service.needed() {
             health.needs(service.name(), look)
         } else {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 use runtime::config::{self, List, Secrets};
+use runtime::internal_key::InternalKey;
 use serde::Deserialize;
 
 use crate::domain::keys::Keys;
@@ -29,6 +30,8 @@ pub struct Config {
     /// Hosts, as `host` or `host:port`, that a gateway without keys answers beside loopback, and whose pages it lets change
     /// something. `GATEWAY_ALLOWED_HOSTS`, default none.
     pub gateway_allowed_hosts: List,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
     /// Base URLs of stripe-ingester, comma-separated; a name stands for all its addresses. `STRIPE_INGESTER_URL`,
     /// default `http://127.0.0.1:3001`.
     pub stripe_ingester_url: List,
@@ -53,6 +56,7 @@ impl Default for Config {
             gateway_rate_per_s: 0,
             gateway_api_keys: Secrets::default(),
             gateway_allowed_hosts: List::default(),
+            signalpost_internal_key: InternalKey::default(),
             stripe_ingester_url: List::of(&["http://127.0.0.1:3001"]),
             status_poller_url: List::of(&["http://127.0.0.1:3002"]),
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
@@ -111,6 +115,8 @@ impl config::Config for Config {
                 complaints.push(format!("{variable}_URL: `{url}` is not http://host[:port]"));
             }
         }
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 
@@ -162,8 +168,9 @@ mod tests {
                 false,
             ),
         ] {
-            let given = variables
-                .iter()
+            let key = ("SIGNALPOST_INTERNAL_KEY", "key-of-the-tests");
+            let given = std::iter::once(&key)
+                .chain(&variables)
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             assert_eq!(
                 from_variables::<Config>(given).is_ok(),

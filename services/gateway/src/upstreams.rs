@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use reqwest_middleware::ClientWithMiddleware;
 use runtime::health::Finding;
 use runtime::http_client::{self, failure_code};
@@ -80,16 +80,25 @@ impl Upstreams {
     }
 }
 
+/// Why nothing can be asked of a service, until an operator mends it.
+pub const KEY_REFUSED: &str =
+    "refuses the internal key: SIGNALPOST_INTERNAL_KEY differs between the services";
+
 /// The longest `/readyz` that is passed on, in bytes.
 const TOLD_MAX: usize = 64 * 1024;
 
 /// Asks one replica's `/readyz`, and tells what it told: whoever asks can reach the gateway alone.
-pub async fn look_at(upstream: Arc<Upstream>, client: ClientWithMiddleware) -> Finding {
+pub async fn look_at(
+    upstream: Arc<Upstream>,
+    client: ClientWithMiddleware,
+    key: HeaderValue,
+) -> Finding {
     let count = upstream.count();
     let Some(replica) = upstream.pick() else {
         return Finding::down("no replica is known");
     };
-    let answer = client.get(replica.url(names::READYZ)).send().await;
+    let request = client.get(replica.url(names::READYZ));
+    let answer = request.header(names::INTERNAL_KEY, key).send().await;
     let finding = match answer {
         Ok(answer) => {
             let status = answer.status();
@@ -112,6 +121,7 @@ fn judge(status: StatusCode, told: &[u8]) -> Finding {
     let finding = |troubled: bool| match status {
         StatusCode::OK if troubled => Finding::degraded("see its dependencies"),
         StatusCode::OK => Finding::up(),
+        StatusCode::UNAUTHORIZED => Finding::down(KEY_REFUSED),
         _ => Finding::down(format!("answered {}", status.as_u16())),
     };
     match serde_json::from_slice(told) {
@@ -141,6 +151,7 @@ mod tests {
             (200, "no JSON", Status::Up),
             (200, trouble, Status::Degraded),
             (503, trouble, Status::Down),
+            (401, "{}", Status::Down),
         ] {
             let finding = judge(StatusCode::from_u16(status).unwrap(), told.as_bytes());
 

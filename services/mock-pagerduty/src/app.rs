@@ -6,10 +6,13 @@ use axum::Router;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
+use schema::names;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::domain::faults::Injector;
 use crate::domain::inbox::Inbox;
 use crate::http;
@@ -34,14 +37,21 @@ impl Desk {
     }
 }
 
+/// What a vendor would leave open to whoever knows its address: pages are posted there without our key.
+const OPEN: &[&str] = &[
+    names::DESTINATION_PAGERDUTY,
+    names::DESTINATION_PAGERDUTY_FAULTS,
+];
+
 /// The running service.
 pub struct App {
     base: Arc<Base>,
+    door: Door,
     desk: Arc<Desk>,
 }
 
 impl App {
-    pub fn build(clock: Clock) -> Self {
+    pub fn build(config: Config, clock: Clock) -> Self {
         let desk = Desk {
             clock: clock.clone(),
             inbox: Mutex::default(),
@@ -50,13 +60,14 @@ impl App {
         };
         Self {
             base: Arc::new(Base::new("mock-pagerduty", clock)),
+            door: Door::locked(config.signalpost_internal_key).open_at(OPEN),
             desk: Arc::new(desk),
         }
     }
 
     pub fn router(&self) -> Router {
         let routes = http::routes(Arc::clone(&self.desk));
-        self.base.wrap(routes, Health::new())
+        self.base.wrap(routes, Health::new(), self.door.clone())
     }
 
     pub async fn run(

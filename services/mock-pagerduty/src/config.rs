@@ -1,6 +1,7 @@
 //! What mock-pagerduty can be told.
 
 use runtime::config::{complain_of_listen_addr, listen_addr};
+use runtime::internal_key::InternalKey;
 use serde::Deserialize;
 
 /// From the environment.
@@ -11,6 +12,8 @@ pub struct Config {
     pub mock_pagerduty_host: String,
     /// Port the service binds to: `MOCK_PAGERDUTY_PORT`, default 3006; 0 takes a free one.
     pub mock_pagerduty_port: u16,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -18,6 +21,7 @@ impl Default for Config {
         Self {
             mock_pagerduty_host: "127.0.0.1".to_owned(),
             mock_pagerduty_port: 3006,
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -31,6 +35,8 @@ impl runtime::config::Config for Config {
             &self.mock_pagerduty_host,
             self.mock_pagerduty_port,
         );
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 

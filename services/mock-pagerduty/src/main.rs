@@ -14,7 +14,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let shutdown = shutdown::on_signal()?;
     let listen_addr = config.listen_addr();
-    let app = App::build(Clock::system());
+    let app = App::build(config, Clock::system());
     let listener = server::bind(&listen_addr)
         .await
         .context("starting mock-pagerduty")?;

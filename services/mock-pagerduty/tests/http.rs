@@ -9,6 +9,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use mock_pagerduty::app::App;
+use mock_pagerduty::config::Config;
 use runtime::clock::Clock;
 use runtime::server;
 use serde_json::{Value, json};
@@ -46,8 +47,25 @@ async fn post(router: &Router, body: &Value) -> (StatusCode, Value) {
 }
 
 #[tokio::test]
+async fn what_a_vendor_would_leave_open_needs_no_key_and_all_else_does() {
+    let router = App::build(Config::default(), Clock::system()).router();
+
+    for (method, path, status) in [
+        (Method::GET, PATH, 200),
+        (Method::POST, "/destinations/pagerduty/faults", 400),
+        (Method::GET, "/healthz", 200),
+        (Method::GET, "/readyz", 401),
+        (Method::GET, "/metrics", 401),
+        (Method::GET, "/", 401),
+    ] {
+        let (answered, _) = call(&router, method, path, "").await;
+        assert_eq!(answered, status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn pages_are_listed_newest_first_with_how_they_came_and_can_be_forgotten() {
-    let router = App::build(Clock::system()).router();
+    let router = App::build(Config::default(), Clock::system()).router();
 
     for id in ["evt_1", "evt_2"] {
         let (status, body) = post(&router, &event(id)).await;
@@ -73,7 +91,7 @@ async fn pages_are_listed_newest_first_with_how_they_came_and_can_be_forgotten()
 
 #[tokio::test]
 async fn what_is_not_an_event_is_refused_and_not_remembered() {
-    let router = App::build(Clock::system()).router();
+    let router = App::build(Config::default(), Clock::system()).router();
     let mut mistyped = event("evt_1");
     mistyped["severity"] = json!("urgent");
     let mut missing = event("evt_1");
@@ -94,7 +112,7 @@ async fn what_is_not_an_event_is_refused_and_not_remembered() {
 
 #[tokio::test]
 async fn unknown_and_impossible_query_values_are_refused() {
-    let router = App::build(Clock::system()).router();
+    let router = App::build(Config::default(), Clock::system()).router();
 
     for query in ["limit=0", "limit=10001", "limit=-1", "limit=x", "page=2"] {
         let (status, problem) = call(&router, Method::GET, &format!("{PATH}?{query}"), "").await;
@@ -106,7 +124,7 @@ async fn unknown_and_impossible_query_values_are_refused() {
 
 #[tokio::test]
 async fn a_fault_is_answered_instead_of_the_receipt_and_ends() {
-    let router = App::build(Clock::system()).router();
+    let router = App::build(Config::default(), Clock::system()).router();
     let faults = r#"{"status":503,"fail_first":1,"retry_after_s":3}"#;
     let (status, _) = call(
         &router,
@@ -140,7 +158,7 @@ async fn a_fault_is_answered_instead_of_the_receipt_and_ends() {
 
 #[tokio::test]
 async fn a_reset_breaks_the_connection_and_a_hang_ends_with_the_service() {
-    let app = App::build(Clock::system());
+    let app = App::build(Config::default(), Clock::system());
     let router = app.router();
     let listener = server::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -8,6 +8,7 @@ use clients::event_store::EventStore;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use tokio::net::TcpListener;
@@ -26,6 +27,7 @@ const PULLS_WAITING: usize = 4;
 
 pub struct App {
     base: Arc<Base>,
+    door: Door,
     store: EventStore,
     freshness: Arc<Freshness>,
     schedule: Schedule,
@@ -55,7 +57,7 @@ impl App {
         let schedule = config.schedule().map_err(anyhow::Error::msg)?;
         let base = Arc::new(Base::new("status-poller", clock.clone()));
         let upstream = Upstream::new("event-store", &config.event_store_url);
-        let store = EventStore::new(Arc::new(upstream));
+        let store = EventStore::new(Arc::new(upstream), &config.signalpost_internal_key);
         let freshness = Freshness::new(&pages, schedule.longest_gap, &base.metrics);
         let (rings, rung) = mpsc::channel(1);
         let (pulls, asked) = mpsc::channel(PULLS_WAITING);
@@ -69,6 +71,7 @@ impl App {
         };
         Ok(Self {
             base,
+            door: Door::locked(config.signalpost_internal_key.clone()),
             store,
             freshness,
             schedule,
@@ -89,7 +92,8 @@ impl App {
                 let finding = freshness.finding();
                 async move { finding }
             });
-        self.base.wrap(http::routes(self.pulls.clone()), health)
+        self.base
+            .wrap(http::routes(self.pulls.clone()), health, self.door.clone())
     }
 
     /// Serves and polls until the token is cancelled.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use runtime::config::{self, List, complain_of_listen_addr};
+use runtime::internal_key::InternalKey;
 use schema::Source;
 use serde::Deserialize;
 use url::Url;
@@ -30,6 +31,8 @@ pub struct Config {
     pub status_poll_cron: String,
     /// `EVENT_STORE_URL`: default <http://127.0.0.1:3003>.
     pub event_store_url: List,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -42,6 +45,7 @@ impl Default for Config {
             status_pages: List::default(),
             status_poll_cron: "0 * * * * *".to_owned(),
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -69,6 +73,8 @@ impl config::Config for Config {
             &self.status_poller_host,
             self.status_poller_port,
         );
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 
@@ -199,9 +205,11 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, config::Faults> {
+        let key = ("SIGNALPOST_INTERNAL_KEY", "key-of-the-tests");
         config::from_variables(
-            variables
+            [key]
                 .iter()
+                .chain(variables)
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         )
     }

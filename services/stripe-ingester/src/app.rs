@@ -9,6 +9,7 @@ use clients::intake::{Intake, Sender};
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ use crate::metrics::Metrics;
 
 pub struct App {
     base: Arc<Base>,
+    door: Door,
     store: EventStore,
     ingester: Arc<Ingester>,
     sender: Sender,
@@ -29,7 +31,7 @@ impl App {
     pub fn build(config: Config, clock: Clock) -> Self {
         let base = Arc::new(Base::new("stripe-ingester", clock.clone()));
         let upstream = Upstream::new("event-store", &config.event_store_url);
-        let store = EventStore::new(Arc::new(upstream));
+        let store = EventStore::new(Arc::new(upstream), &config.signalpost_internal_key);
         let (intake, sender) = Intake::new(store.clone(), &base.metrics);
         let ingester = Arc::new(Ingester {
             secrets: config.stripe_webhook_secret,
@@ -39,6 +41,7 @@ impl App {
         });
         Self {
             base,
+            door: Door::locked(config.signalpost_internal_key),
             store,
             ingester,
             sender,
@@ -51,8 +54,8 @@ impl App {
             let store = store.clone();
             async move { store.health().await }
         });
-        self.base
-            .wrap(http::routes(Arc::clone(&self.ingester)), health)
+        let routes = http::routes(Arc::clone(&self.ingester));
+        self.base.wrap(routes, health, self.door.clone())
     }
 
     /// Serves until the token is cancelled. Requests in flight are answered before the loop that sends for them ends.

@@ -1,6 +1,7 @@
 //! What the stripe-ingester can be told.
 
 use runtime::config::{self, List, Secrets, complain_of_listen_addr};
+use runtime::internal_key::InternalKey;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub stripe_api_key: Option<SecretString>,
     /// `EVENT_STORE_URL`: where event-store answers; default http://127.0.0.1:3003.
     pub event_store_url: List,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -30,6 +33,7 @@ impl Default for Config {
             stripe_webhook_secret: Secrets::default(),
             stripe_api_key: None,
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -54,6 +58,8 @@ impl config::Config for Config {
                 "STRIPE_WEBHOOK_SECRET: more than {SECRETS_MAX} secrets"
             ));
         }
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 
@@ -87,6 +93,7 @@ mod tests {
         let config = read(&[
             ("STRIPE_WEBHOOK_SECRET", "whsec_canary_a , whsec_canary_b\n"),
             ("STRIPE_API_KEY", "sk_canary"),
+            ("SIGNALPOST_INTERNAL_KEY", "canary-0123456789"),
         ])
         .unwrap();
 

@@ -1,6 +1,7 @@
-//! Where the summarizer listens; there is nothing else to tell it.
+//! Where the summarizer listens, and the key it is asked with.
 
 use runtime::config::{self, complain_of_listen_addr};
+use runtime::internal_key::InternalKey;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -10,6 +11,8 @@ pub struct Config {
     pub summarizer_host: String,
     /// `SUMMARIZER_PORT`, default 3005; 0 takes a free one.
     pub summarizer_port: u16,
+    /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
+    pub signalpost_internal_key: InternalKey,
 }
 
 impl Default for Config {
@@ -17,6 +20,7 @@ impl Default for Config {
         Self {
             summarizer_host: "127.0.0.1".to_owned(),
             summarizer_port: 3005,
+            signalpost_internal_key: InternalKey::default(),
         }
     }
 }
@@ -30,6 +34,8 @@ impl config::Config for Config {
             &self.summarizer_host,
             self.summarizer_port,
         );
+        self.signalpost_internal_key
+            .complain_if_missing(&mut complaints);
         complaints
     }
 

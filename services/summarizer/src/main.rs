@@ -14,7 +14,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let shutdown = shutdown::on_signal()?;
     let listener = server::bind(&config.listen_addr()).await?;
-    App::build(Clock::system())
+    App::build(config, Clock::system())
         .run(listener, shutdown)
         .await
         .context("serving")

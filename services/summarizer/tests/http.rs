@@ -5,16 +5,26 @@
 use axum::body::Body;
 use http::{Request, StatusCode, header};
 use runtime::clock::Clock;
+use runtime::internal_key::InternalKey;
+use schema::names;
 use serde_json::{Value, json};
 use summarizer::app::App;
+use summarizer::config::Config;
 use tower::ServiceExt as _;
+
+const KEY: &str = "key-of-the-tests";
 
 async fn post(content_type: &str, body: impl Into<Body>) -> (StatusCode, Value) {
     let request = Request::post("/ai/summarize")
         .header(header::CONTENT_TYPE, content_type)
+        .header(names::INTERNAL_KEY, KEY)
         .body(body.into())
         .unwrap();
-    let response = App::build(Clock::system())
+    let config = Config {
+        signalpost_internal_key: InternalKey::parse(KEY).unwrap(),
+        ..Config::default()
+    };
+    let response = App::build(config, Clock::system())
         .router()
         .oneshot(request)
         .await

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};
 use runtime::health::Finding;
 use runtime::http_client::{self, failure_code};
+use runtime::internal_key::InternalKey;
 use runtime::upstream::Upstream;
 use schema::delivery::Outcomes;
 use schema::event::EventsPage;
@@ -52,16 +53,21 @@ pub enum FeedError {
 pub struct EventStore {
     http: ClientWithMiddleware,
     upstream: Arc<Upstream>,
+    key: HeaderValue,
 }
 
 impl EventStore {
-    pub fn new(upstream: Arc<Upstream>) -> Self {
-        Self::over(http_client::internal(TIMEOUT), upstream)
+    pub fn new(upstream: Arc<Upstream>, key: &InternalKey) -> Self {
+        Self::over(http_client::internal(TIMEOUT), upstream, key)
     }
 
     /// As [`new`](Self::new), over a client that is handed in, such as one that answers in process.
-    pub fn over(http: ClientWithMiddleware, upstream: Arc<Upstream>) -> Self {
-        Self { http, upstream }
+    pub fn over(http: ClientWithMiddleware, upstream: Arc<Upstream>, key: &InternalKey) -> Self {
+        Self {
+            http,
+            upstream,
+            key: key.header(),
+        }
     }
 
     /// Submits [`Submission`](schema::intake::Submission)s; answers one receipt each, in order.
@@ -177,11 +183,7 @@ impl EventStore {
         path: &str,
         prepare: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<T, Error> {
-        let lease = self
-            .upstream
-            .pick()
-            .ok_or_else(|| Error::Unavailable("no replica is known".to_owned()))?;
-        answer(prepare(self.http.post(lease.url(path)))).await
+        self.ask(Method::POST, path, prepare).await
     }
 
     async fn get<T: DeserializeOwned>(
@@ -189,11 +191,21 @@ impl EventStore {
         path: &str,
         prepare: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<T, Error> {
+        self.ask(Method::GET, path, prepare).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        prepare: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<T, Error> {
         let lease = self
             .upstream
             .pick()
             .ok_or_else(|| Error::Unavailable("no replica is known".to_owned()))?;
-        answer(prepare(self.http.get(lease.url(path)))).await
+        let request = self.http.request(method, lease.url(path));
+        answer(prepare(request.header(names::INTERNAL_KEY, &self.key))).await
     }
 }
 
@@ -233,7 +245,9 @@ async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error
             .map_err(|fault| Error::Unavailable(format!("an unreadable answer: {fault}")));
     }
     let detail = String::from_utf8_lossy(&body[..body.len().min(512)]).into_owned();
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+    // It says nothing of what was asked: while keys are replaced, the next try may show the right one.
+    let is_of_the_key = status == StatusCode::UNAUTHORIZED;
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || is_of_the_key {
         Err(Error::Unavailable(format!("{status}: {detail}")))
     } else {
         Err(Error::Refused {

@@ -13,6 +13,7 @@ use clients::event_store::EventStore;
 use clients::intake::Intake;
 use futures_util::future::join_all;
 use runtime::config::List;
+use runtime::internal_key::InternalKey;
 use runtime::metrics::Metrics;
 use runtime::upstream::Upstream;
 use schema::intake::{BATCH_MAX_BYTES, BATCH_MAX_ITEMS, Batch, BatchResults, Receipt, Submission};
@@ -94,7 +95,7 @@ struct Running {
 
 fn start(url: &str) -> Running {
     let upstream = Upstream::new("event-store", &List::of(&[url]));
-    let store = EventStore::new(Arc::new(upstream));
+    let store = EventStore::new(Arc::new(upstream), &InternalKey::default());
     let (intake, sender) = Intake::new(store, &Metrics::new());
     let shutdown = CancellationToken::new();
     Running {

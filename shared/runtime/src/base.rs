@@ -15,6 +15,7 @@ use schema::{CorrelationId, names};
 
 use crate::clock::Clock;
 use crate::health::Health;
+use crate::internal_key::{self, Door};
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
 use crate::{health, ids, metrics};
@@ -39,9 +40,16 @@ impl Base {
         }
     }
 
-    /// The router with `/healthz`, `/readyz`, `/metrics`, problems for 404 and 405, and the layer around all of it.
-    pub fn wrap(self: &Arc<Self>, router: Router, health: Health) -> Router {
-        self.surround(self.complete(router, health))
+    /// The router of a service that only our own services ask: with `/healthz`, `/readyz`, `/metrics`, problems for 404
+    /// and 405, behind the door, and the layer around all of it.
+    pub fn wrap(self: &Arc<Self>, router: Router, health: Health, door: Door) -> Router {
+        let guarded = self
+            .complete(router, health)
+            .layer(middleware::from_fn_with_state(
+                Arc::new(door),
+                internal_key::guard,
+            ));
+        self.surround(guarded)
     }
 
     /// The first half of [`wrap`](Self::wrap), for a service that puts layers of its own around every path.
@@ -125,13 +133,20 @@ mod tests {
 
     use super::*;
     use crate::health::Finding;
+    use crate::internal_key::InternalKey;
+
+    const KEY: &str = "key-of-the-tests-0123456789";
 
     fn router(health: Health) -> Router {
         async fn fails() {
             panic!("a secret");
         }
         let base = Arc::new(Base::new("example", Clock::system()));
-        base.wrap(Router::new().route("/fails", get(fails)), health)
+        let door = Door::locked(InternalKey::parse(KEY).unwrap()).open_at(&["/open"]);
+        let routes = Router::new()
+            .route("/fails", get(fails))
+            .route("/open", get(async || "open"));
+        base.wrap(routes, health, door)
     }
 
     async fn ask(
@@ -139,10 +154,20 @@ mod tests {
         path: &str,
         correlation_id: &str,
     ) -> (StatusCode, http::HeaderMap, Value) {
-        let request = Request::get(path)
-            .header(names::CORRELATION_ID, correlation_id)
-            .body(Body::empty())
-            .unwrap();
+        ask_with(router, path, correlation_id, Some(KEY)).await
+    }
+
+    async fn ask_with(
+        router: Router,
+        path: &str,
+        correlation_id: &str,
+        key: Option<&str>,
+    ) -> (StatusCode, http::HeaderMap, Value) {
+        let mut request = Request::get(path).header(names::CORRELATION_ID, correlation_id);
+        if let Some(key) = key {
+            request = request.header(names::INTERNAL_KEY, key);
+        }
+        let request = request.body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -162,6 +187,27 @@ mod tests {
         assert_eq!(headers["x-correlation-id"], "abc-1");
         assert_eq!(body["code"], "not_found");
         assert_eq!(body["correlation_id"], "abc-1");
+    }
+
+    #[tokio::test]
+    async fn without_the_key_only_what_was_opened_is_answered() {
+        for (path, open) in [
+            ("/healthz", true),
+            ("/open", true),
+            ("/readyz", false),
+            ("/metrics", false),
+            ("/fails", false),
+            ("/nowhere", false),
+            ("/open/", false),
+            ("//healthz", false),
+        ] {
+            for key in [None, Some("another-key-0123456789")] {
+                let (status, _, body) = ask_with(router(Health::new()), path, "a", key).await;
+                let unauthorized = status == StatusCode::UNAUTHORIZED;
+                assert_eq!(unauthorized, !open, "{path} {key:?}");
+                assert_eq!(unauthorized, body["code"] == "unauthorized", "{path}");
+            }
+        }
     }
 
     #[tokio::test]

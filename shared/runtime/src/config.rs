@@ -39,6 +39,16 @@ pub fn from_env<C: Config>() -> Result<C, Faults> {
     from_variables(variables)
 }
 
+/// A variable of the process environment alone, unless it is empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where configuration is read"
+)]
+pub fn of_the_environment(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok()?;
+    (!value.trim().is_empty()).then_some(value)
+}
+
 /// The variables of a file; none where there is no file. No value is told in a fault: it may be a secret.
 fn from_file(path: &Path) -> Result<BTreeMap<String, String>, Faults> {
     let complain = |why: String| Faults(vec![format!("{}: {why}", path.display())]);
@@ -115,18 +125,23 @@ impl List {
     pub fn of(items: &[&str]) -> Self {
         Self(items.iter().map(|item| (*item).to_owned()).collect())
     }
+
+    /// The items of a comma-separated text.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let items = text.split(',').map(str::trim);
+        Self(
+            items
+                .filter(|item| !item.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
 }
 
 impl<'de> Deserialize<'de> for List {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Ok(Self(
-            text.split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        ))
+        Ok(Self::of_text(&text))
     }
 }
 

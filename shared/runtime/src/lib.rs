@@ -1,5 +1,5 @@
 //! What every Signalpost service does the same way: configuration, logs, correlation, the accept loop, problems,
-//! bounds on JSON, health, metrics, outbound HTTP, group commit, time and the end.
+//! bounds on JSON, the internal key, health, metrics, outbound HTTP, group commit, time and the end.
 
 pub mod base;
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod group_commit;
 pub mod health;
 pub mod http_client;
 pub mod ids;
+pub mod internal_key;
 mod log_lines;
 pub mod metrics;
 pub mod problem;

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::config;
 pub use crate::log_lines::Guard;
 use crate::log_lines::LogLines;
 use crate::server::LISTENING;
@@ -21,15 +22,11 @@ const TEXT_MAX: usize = 1024;
 const DEFAULT_FILTER: &str = "info,reqwest_retry=error,tokio_cron_scheduler=warn";
 
 /// Starts logging to stdout. `LOG_LEVEL` (a `tracing` filter, default `info`) says how much.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "logging starts before the configuration is read, so as to tell its faults"
-)]
+///
+/// Of the environment alone: logging starts before the configuration is read, so as to tell its faults.
 pub fn init(service: &'static str) -> Guard {
     let (lines, guard) = LogLines::start(io::stdout());
-    let filter = std::env::var("LOG_LEVEL")
-        .ok()
-        .filter(|level| !level.is_empty());
+    let filter = config::of_the_environment("LOG_LEVEL");
     let filter = filter.as_deref().unwrap_or(DEFAULT_FILTER);
     // Whoever started the service reads from that line where it is.
     let filter = EnvFilter::new(format!("{filter},{LISTENING}=info"));

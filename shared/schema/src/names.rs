@@ -6,6 +6,8 @@ pub const CORRELATION_ID: &str = "x-correlation-id";
 pub const INTERNAL_PREFIX: &str = "x-signalpost-";
 /// The one client whose rows the caller may see, set by the gateway; absent for a caller who may see all.
 pub const CLIENT: &str = "x-signalpost-client";
+/// Shown by one of our services to another (`SIGNALPOST_INTERNAL_KEY`); sent nowhere else.
+pub const INTERNAL_KEY: &str = "x-signalpost-key";
 pub const STRIPE_SIGNATURE: &str = "stripe-signature";
 /// The event's id, the same on every attempt: what a receiver dedupes by.
 pub const WEBHOOK_ID: &str = "webhook-id";

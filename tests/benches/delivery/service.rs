@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use http::StatusCode;
+use runtime::internal_key;
 use schema::names;
 use serde_json::{Value, json};
-use system_tests::api;
+use system_tests::api::{self, INTERNAL_KEY};
 use system_tests::eventually::eventually;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -43,6 +44,7 @@ impl Service {
             .current_dir(folder)
             .env_clear()
             .env("DELIVERY_PORT", "0")
+            .env(internal_key::VARIABLE, INTERNAL_KEY)
             .env(
                 "DELIVERY_DATABASE_URL",
                 format!("sqlite:{}", store.display()),
@@ -88,7 +90,9 @@ impl Service {
     async fn ready(&self) -> anyhow::Result<()> {
         let url = self.url(names::READYZ);
         eventually("/readyz", START_WAIT, async || {
-            let answer = api::get(&url).await.map_err(|fault| fault.to_string())?;
+            let answer = api::get_internal(&url, INTERNAL_KEY)
+                .await
+                .map_err(|fault| fault.to_string())?;
             let is_ready = answer.status == StatusCode::OK;
             is_ready.then_some(()).ok_or_else(|| answer.text())
         })
@@ -130,7 +134,8 @@ impl Service {
     pub(crate) async fn post_all(&self, events: Vec<Value>) -> anyhow::Result<()> {
         for together in events.chunks(schema::webhooks::BATCH_EVENTS_MAX) {
             let url = self.url(names::WEBHOOK_EVENTS_BATCH);
-            let answer = api::post_json(&url, &json!({ "events": together })).await?;
+            let answer =
+                api::post_json_internal(&url, INTERNAL_KEY, &json!({ "events": together })).await?;
             let answer = answer.json();
             let results = answer["results"].as_array().context("no results")?;
             let accepted = results.iter().filter(|result| result["status"] == 202);
@@ -141,7 +146,8 @@ impl Service {
     }
 
     pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
-        Ok(api::get(&self.url(names::METRICS)).await?.text())
+        let url = self.url(names::METRICS);
+        Ok(api::get_internal(&url, INTERNAL_KEY).await?.text())
     }
 
     /// How many attempts ended well, and how many otherwise.
@@ -176,7 +182,7 @@ async fn register(path: &str, url: &str, event_types: &str) -> anyhow::Result<()
     let endpoint = json!({
         "url": url, "event_types": [event_types], "max_in_flight": 256, "timeout_ms": 30_000,
     });
-    let answer = api::post_json(path, &endpoint).await?;
+    let answer = api::post_json_internal(path, INTERNAL_KEY, &endpoint).await?;
     ensure!(
         answer.status == StatusCode::CREATED,
         "registering {url}: {}",

@@ -17,7 +17,7 @@ use runtime::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
 use schema::names;
 use serde::Deserialize;
-use system_tests::api;
+use system_tests::api::{self, Answer};
 use system_tests::containers::{Containers, compose};
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::load::{self, Load, Report, StripeEvents};
@@ -45,7 +45,7 @@ const SUMMARIZER: Service = Service {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let stack = Containers::from_env()?;
-    let gateway = Gateway::at(stack.gateway_url())?;
+    let gateway = Gateway::of(&stack)?;
     println!(
         "\n{REQUESTS} requests a round at {CONNECTIONS} connections; one replica is killed in the middle of each.\n\
          Replicas are for staying up: they share this machine's cores with each other and with the load, so more of\n\
@@ -113,7 +113,7 @@ async fn round(
     let halfway = Arc::new(Notify::new());
     let reached = Arc::clone(&halfway);
     let loading = load::run(Load {
-        addr: gateway.0,
+        addr: gateway.address,
         connections: CONNECTIONS,
         total: REQUESTS,
         time_limit: ROUND_LIMIT,
@@ -190,14 +190,21 @@ async fn ask_for_a_second(owner: &str) -> anyhow::Result<()> {
     scale(owner, 1).await
 }
 
-struct Gateway(SocketAddr);
+struct Gateway {
+    address: SocketAddr,
+    /// Opens the services behind it.
+    internal_key: Arc<str>,
+}
 
 impl Gateway {
-    fn at(url: &str) -> anyhow::Result<Self> {
+    fn of(stack: &Containers) -> anyhow::Result<Self> {
+        let url = stack.gateway_url();
         let address = url.trim_start_matches("http://").parse();
-        Ok(Self(address.with_context(|| {
-            format!("GATEWAY_URL: {url} is not http://ADDRESS:PORT")
-        })?))
+        Ok(Self {
+            address: address
+                .with_context(|| format!("GATEWAY_URL: {url} is not http://ADDRESS:PORT"))?,
+            internal_key: stack.internal_key().into(),
+        })
     }
 
     /// How often each event id is listed among what was stored since then, page by page.
@@ -214,7 +221,7 @@ impl Gateway {
 
         let first = format!(
             "http://{}{}?source=stripe&limit={EVENTS_A_PAGE}&since={since}",
-            self.0,
+            self.address,
             names::EVENTS
         );
         let mut found = HashMap::new();
@@ -233,7 +240,7 @@ impl Gateway {
 
     /// Until the gateway, which looks names up every second, sends to exactly that many replicas.
     async fn wait_until_balanced_over(&self, service: &str, replicas: usize) -> anyhow::Result<()> {
-        let url = format!("http://{}{}", self.0, names::READYZ);
+        let url = format!("http://{}{}", self.address, names::READYZ);
         eventually("the gateway finds the replicas", PATIENCE, async || {
             let readiness = api::get(&url).await?.json();
             let upstream = &readiness["dependencies"][service];
@@ -259,6 +266,7 @@ struct Replica {
     service: &'static Service,
     container: String,
     name: String,
+    internal_key: Arc<str>,
     served_before: u64,
 }
 
@@ -276,6 +284,7 @@ impl Service {
                 service: self,
                 name: inspect(&container, "{{.Name}}").await?.replace('/', ""),
                 container,
+                internal_key: Arc::clone(&gateway.internal_key),
                 served_before: 0,
             };
             replica.wait_until_up().await?;
@@ -333,12 +342,16 @@ impl Replica {
             .split_whitespace()
             .next()
             .context("the container has no address")?;
-        get(&format!("http://{address}:{}{path}", self.service.port)).await
+        let url = format!("http://{address}:{}{path}", self.service.port);
+        body(&url, api::get_internal(&url, &self.internal_key).await?)
     }
 }
 
 async fn get(url: &str) -> anyhow::Result<Vec<u8>> {
-    let answer = api::get(url).await?;
+    body(url, api::get(url).await?)
+}
+
+fn body(url: &str, answer: Answer) -> anyhow::Result<Vec<u8>> {
     ensure!(answer.status == StatusCode::OK, "{url}: {}", answer.text());
     Ok(answer.body.into())
 }

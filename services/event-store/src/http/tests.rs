@@ -4,19 +4,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::internal_key::{Door, InternalKey};
 use schema::event::{EventView, EventsPage};
 use schema::feed::FeedPage;
 use schema::intake::{BatchResults, Receipt};
+use schema::names;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
 use crate::storage::{Memory, Sqlite};
+
+const KEY: &str = "key-of-the-tests";
 
 /// The service over a store.
 struct Service {
@@ -62,11 +66,14 @@ impl Service {
             answers: Answers::default(),
             stopping: CancellationToken::new(),
         });
-        let router = base.wrap(routes(Arc::clone(&hub)), Health::new());
+        let door = Door::locked(InternalKey::parse(KEY).unwrap());
+        let router = base.wrap(routes(Arc::clone(&hub)), Health::new(), door);
         Self { base, hub, router }
     }
 
-    async fn ask(&self, request: Request<Body>) -> Answer {
+    async fn ask(&self, mut request: Request<Body>) -> Answer {
+        let key = HeaderValue::from_static(KEY);
+        request.headers_mut().insert(names::INTERNAL_KEY, key);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let media = response.headers().get(header::CONTENT_TYPE);
         Answer {

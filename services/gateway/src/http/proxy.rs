@@ -19,7 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use runtime::problem::{Code, Problem};
 use runtime::upstream::{Lease, Upstream};
-use runtime::{extract, http_client};
+use runtime::{extract, http_client, internal_key};
 use schema::{CorrelationId, names};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -27,7 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Route;
 use super::guard::BoundTo;
 use crate::domain::framing;
-use crate::upstreams::Upstreams;
+use crate::upstreams::{KEY_REFUSED, Upstreams};
 
 /// What a service gets of the caller's headers. Everything else stays here: hop-by-hop and framing headers, keys, and
 /// whatever begins `x-signalpost-`.
@@ -69,6 +69,7 @@ pub struct Proxy {
     client: Client<HttpConnector, Full<Bytes>>,
     upstreams: Arc<Upstreams>,
     rooms: Rooms,
+    key: HeaderValue,
 }
 
 /// A permit is a byte of a body that has come.
@@ -97,10 +98,12 @@ struct Outgoing {
 }
 
 impl Proxy {
-    pub fn new(upstreams: Arc<Upstreams>) -> Self {
+    /// `key` is shown to the services.
+    pub fn new(upstreams: Arc<Upstreams>, key: HeaderValue) -> Self {
         Self {
             client: http_client::forwarding(),
             upstreams,
+            key,
             rooms: Rooms {
                 shared: Semaphore::new(BODIES_MAX),
                 stripe: Semaphore::new(BODIES_MAX),
@@ -117,7 +120,9 @@ impl Proxy {
             0
         };
         let room = self.rooms.of(route.room);
-        let (outgoing, _held) = Outgoing::read(request, limit, room).await?;
+        let (mut outgoing, _held) = Outgoing::read(request, limit, room).await?;
+        let key = self.key.clone();
+        outgoing.headers.insert(names::INTERNAL_KEY, key);
         let upstream = self.upstreams.of(route.service);
         self.send(upstream, &outgoing, route.timeout).await
     }
@@ -139,6 +144,10 @@ impl Proxy {
                 )));
             };
             match answer {
+                Ok(answer) if internal_key::is_refusal(answer.status(), answer.headers()) => {
+                    let detail = format!("{} {KEY_REFUSED}", upstream.name);
+                    return Err(Code::UpstreamFailed.because(detail));
+                }
                 Ok(answer) => return Ok(answer_of(answer, replica, deadline)),
                 // A connection that never was carried nothing; anything later may have been acted on.
                 Err(fault) if fault.is_connect() => {
@@ -184,7 +193,7 @@ impl Outgoing {
             Ok(())
         };
         let body = extract::read_body_into_room(body, limit, take_room).await?;
-        let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 2);
+        let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 3);
         for name in &REQUEST_HEADERS {
             if let Some(value) = parts.headers.get(name) {
                 headers.insert(name, value.clone());

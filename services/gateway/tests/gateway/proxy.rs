@@ -9,12 +9,12 @@ use axum::response::IntoResponse as _;
 use gateway::http::proxy::Proxy;
 use gateway::http::{ROUTES, Route};
 use gateway::upstreams::Upstreams;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use schema::CorrelationId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::support::{Fake, all_at, ask, assert_problem, get, nobody, router, text};
+use crate::support::{Fake, INTERNAL_KEY, all_at, ask, assert_problem, get, nobody, router, text};
 
 #[tokio::test]
 async fn a_request_arrives_as_it_was_made_and_without_what_is_not_the_services_business() {
@@ -29,6 +29,7 @@ async fn a_request_arrives_as_it_was_made_and_without_what_is_not_the_services_b
         .header("x-correlation-id", "mine-1")
         .header("x-signalpost-client", "acme")
         .header("X-Signalpost-Anything", "1")
+        .header("X-Signalpost-Key", "of the caller")
         .header("connection", "close, x-hop")
         .header("x-hop", "1")
         .header("keep-alive", "timeout=5")
@@ -64,8 +65,10 @@ async fn a_request_arrives_as_it_was_made_and_without_what_is_not_the_services_b
             "idempotency-key",
             "stripe-signature",
             "x-correlation-id",
+            "x-signalpost-key",
         ])
     );
+    assert_eq!(seen.headers["x-signalpost-key"], INTERNAL_KEY);
 }
 
 #[tokio::test]
@@ -81,6 +84,7 @@ async fn an_answer_comes_back_with_its_safe_headers_alone() {
                 ("set-cookie", "a=b"),
                 ("server", "fake"),
                 ("x-signalpost-lane", "3"),
+                ("x-signalpost-key", INTERNAL_KEY),
             ],
             "bytes as they came",
         )
@@ -99,10 +103,35 @@ async fn an_answer_comes_back_with_its_safe_headers_alone() {
     assert_eq!(headers["location"], "/webhooks/endpoints/ep_1");
     assert_eq!(headers["retry-after"], "7");
     assert_eq!(headers["x-correlation-id"], "mine");
-    for dropped in ["set-cookie", "server", "x-signalpost-lane"] {
+    for dropped in [
+        "set-cookie",
+        "server",
+        "x-signalpost-lane",
+        "x-signalpost-key",
+    ] {
         assert!(!headers.contains_key(dropped), "{dropped}");
     }
     assert_eq!(text(response).await, "bytes as they came");
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_the_internal_key_is_no_affair_of_the_callers() {
+    let refusing = Fake::answering("127.0.0.1:0", |seen| {
+        // A vendor's own 401 says nothing of the key.
+        let scheme = match seen.uri.path() {
+            "/destinations/pagerduty" => "Bearer",
+            _ => "Signalpost-Key",
+        };
+        (StatusCode::UNAUTHORIZED, [("www-authenticate", scheme)]).into_response()
+    })
+    .await;
+    let router = router(all_at(&[&refusing.url()]));
+
+    let refused = get(&router, "/events").await;
+    let of_the_vendor = get(&router, "/destinations/pagerduty").await;
+
+    assert_problem(refused, 502, "upstream_failed").await;
+    assert_eq!(of_the_vendor.status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -329,7 +358,8 @@ async fn a_service_that_takes_too_long_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent_url = format!("http://{}", listener.local_addr().unwrap());
     let upstreams = Upstreams::new(&all_at(&[&silent_url]));
-    let proxy = Proxy::new(Arc::new(upstreams));
+    let key = HeaderValue::from_static(INTERNAL_KEY);
+    let proxy = Proxy::new(Arc::new(upstreams), key);
     let route = Route {
         timeout: Duration::from_millis(100),
         ..ROUTES[0]
@@ -356,7 +386,8 @@ async fn an_answer_that_stops_halfway_is_not_waited_for() {
         stream.write_all(half).await.unwrap();
         std::future::pending::<()>().await;
     });
-    let proxy = Proxy::new(Arc::new(Upstreams::new(&all_at(&[&url]))));
+    let key = HeaderValue::from_static(INTERNAL_KEY);
+    let proxy = Proxy::new(Arc::new(Upstreams::new(&all_at(&[&url]))), key);
     let route = Route {
         timeout: Duration::from_millis(200),
         ..ROUTES[0]

@@ -15,10 +15,14 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use runtime::clock::Clock;
 use runtime::config::List;
+use runtime::internal_key::InternalKey;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt as _;
+
+/// What the gateway shows to the services.
+pub(crate) const INTERNAL_KEY: &str = "key-of-the-tests";
 
 /// What a fake service received.
 pub(crate) struct Seen {
@@ -109,6 +113,7 @@ pub(crate) fn all_at(urls: &[&str]) -> Config {
         delivery_url: urls.clone(),
         summarizer_url: urls.clone(),
         mock_pagerduty_url: urls,
+        signalpost_internal_key: InternalKey::parse(INTERNAL_KEY).unwrap(),
         ..Config::default()
     }
 }

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use runtime::clock::Clock;
 use runtime::config::{self, List};
-use runtime::http_client;
+use runtime::{http_client, internal_key};
 use schema::intake::{Batch, BatchResults, Receipt, Resolutions, Resolved, Submission};
 use schema::{Event, EventId, Severity, names};
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Longer than the second try of a page that answers, far shorter than anybody's patience.
 const FETCH: Duration = Duration::from_secs(6);
 const STORE: Duration = Duration::from_secs(10);
+const KEY: &str = "key-of-the-tests";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a vendor does with a request.
@@ -233,9 +234,11 @@ impl Poller {
         store_url: &str,
         variables: &[(&str, &str)],
     ) -> Self {
+        let key = (internal_key::VARIABLE, KEY);
         let mut config: Config = config::from_variables(
-            variables
+            [key]
                 .iter()
+                .chain(variables)
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         )
         .unwrap();
@@ -262,6 +265,7 @@ impl Poller {
         let client = http_client::single_try(PATIENCE);
         let response = client
             .get(format!("{}{path}", self.url))
+            .header(names::INTERNAL_KEY, KEY)
             .send()
             .await
             .unwrap();
@@ -272,7 +276,8 @@ impl Poller {
     pub(crate) async fn try_pull(&self) -> (StatusCode, Option<String>, Value) {
         let client = http_client::single_try(PATIENCE);
         let url = format!("{}{}", self.url, names::PULL_STATUS);
-        let response = client.post(url).send().await.unwrap();
+        let request = client.post(url).header(names::INTERNAL_KEY, KEY);
+        let response = request.send().await.unwrap();
         let status = response.status();
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());

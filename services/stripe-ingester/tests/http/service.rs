@@ -8,10 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use runtime::clock::Clock;
 use runtime::config::{List, Secrets};
+use runtime::internal_key::InternalKey;
 use runtime::server;
 use schema::intake::{Batch, BatchResults, Receipt, Submission};
 use schema::{Event, EventId, names};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 pub(crate) const SECRET: &str = "whsec_of_the_tests";
+const KEY: &str = "key-of-the-tests";
 pub(crate) const NOW: i64 = 1_705_315_200;
 
 /// Stores what it is sent, as event-store would, until it is told to answer otherwise.
@@ -111,6 +113,7 @@ impl Service {
         let config = Config {
             stripe_webhook_secret: Secrets::of(&["whsec_next", SECRET]),
             event_store_url: List::of(&[url]),
+            signalpost_internal_key: InternalKey::parse(KEY).unwrap(),
             ..Config::default()
         };
         let now = jiff::Timestamp::from_second(NOW).unwrap();
@@ -148,7 +151,9 @@ impl Service {
             .await
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, mut request: Request<Body>) -> Answer {
+        let key = HeaderValue::from_static(KEY);
+        request.headers_mut().insert(names::INTERNAL_KEY, key);
         let asked = self.router.clone().oneshot(request);
         let response = tokio::time::timeout(Duration::from_secs(20), asked)
             .await

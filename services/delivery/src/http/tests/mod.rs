@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use runtime::clock::Clock;
+use runtime::internal_key::InternalKey;
 use schema::names;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -18,6 +19,7 @@ use crate::config::Config;
 const LATER: u64 = 3_600;
 /// A public address without a name, so that nobody is asked about it.
 const URL: &str = "https://1.1.1.1/hook";
+const KEY: &str = "key-of-the-tests";
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
 
 /// The whole service on a store in memory, without its loops.
@@ -37,6 +39,7 @@ impl World {
     async fn new() -> Self {
         let config = Config {
             delivery_database_url: "memory:".to_owned(),
+            signalpost_internal_key: InternalKey::parse(KEY).unwrap(),
             ..Config::default()
         };
         let app = App::build(config, Clock::system()).await.unwrap();
@@ -59,6 +62,7 @@ impl World {
             Some(client) => request.header(names::CLIENT, client),
             None => request,
         };
+        let request = request.header(names::INTERNAL_KEY, KEY);
         let request = request.body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status();

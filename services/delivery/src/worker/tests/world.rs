@@ -16,6 +16,7 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use runtime::clock::Clock;
 use runtime::config::List;
 use runtime::http_client;
+use runtime::internal_key::InternalKey;
 use runtime::metrics::Metrics;
 use runtime::upstream::Upstream;
 use schema::delivery::{Outcome, Outcomes, Status};
@@ -175,7 +176,7 @@ impl World {
         };
         let outside = Outside {
             storage: Arc::clone(&self.storage),
-            event_store: EventStore::over(http.clone(), Arc::new(store)),
+            event_store: EventStore::over(http.clone(), Arc::new(store), &InternalKey::default()),
             senders: Senders {
                 operators: http.clone(),
                 public: http.clone(),
