@@ -60,7 +60,7 @@ impl App {
         let upstream = Upstream::new("event-store", &config.event_store_url);
         let surroundings = Surroundings {
             clock,
-            senders: Senders::over_sockets(config.pagerduty_timeout(), &nets),
+            senders: Senders::over_sockets(&nets),
             event_store: EventStore::new(Arc::new(upstream), &config.signalpost_internal_key),
             chance: Chance::of_the_system(),
             storage: None,

@@ -1,6 +1,5 @@
 //! What delivery can be told.
 
-use std::time::Duration;
 
 use runtime::config::{self, List};
 use runtime::internal_key::InternalKey;
@@ -105,10 +104,6 @@ impl Config {
     /// `None` unless it is an absolute http or https URL.
     pub fn pagerduty_url(&self) -> Option<Url> {
         http_url(&self.pagerduty_url)
-    }
-
-    pub fn pagerduty_timeout(&self) -> Duration {
-        Duration::from_millis(self.pagerduty_timeout_ms)
     }
 }
 

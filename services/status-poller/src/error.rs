@@ -10,6 +10,9 @@ pub enum Error {
     /// No connection, or one that broke off.
     #[error("no whole answer: {0}")]
     Connect(String),
+    /// What came is not HTTP, as the stable word says.
+    #[error("what answers is not a web server: {0}")]
+    NotHttp(&'static str),
     #[error("the page answered {0}")]
     Status(u16),
     /// Not followed: the place it leads to was not configured.
@@ -28,6 +31,7 @@ impl Error {
         match self {
             Self::Timeout => "timeout",
             Self::Connect(_) => "connect",
+            Self::NotHttp(word) => word,
             Self::Status(_) => "status",
             Self::Redirect => "redirect",
             Self::TooLarge(_) => "too_large",

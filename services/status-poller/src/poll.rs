@@ -82,7 +82,7 @@ impl Poller {
     ) -> Arc<Self> {
         let counters = |name, help| metrics.counters(name, help, "source");
         Arc::new(Self {
-            http: http_client::vendor(deadlines.fetch),
+            http: http_client::vendor(),
             store,
             clock,
             deadlines,
@@ -246,9 +246,10 @@ async fn fetch(request: reqwest_middleware::RequestBuilder) -> Result<Bytes, Err
         })
 }
 
-fn broken(code: &str) -> Error {
+fn broken(code: &'static str) -> Error {
     match code {
         "timeout" => Error::Timeout,
+        "invalid_response" | "head_too_large" => Error::NotHttp(code),
         other => Error::Connect(other.to_owned()),
     }
 }

@@ -1,14 +1,21 @@
 //! For URLs that strangers chose.
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
+use tower::Service;
 
-use super::{base, build, phases};
+use super::strangers::Strangers;
+use super::{base, build, phases, tls};
 
 /// Whether an address of a name may be connected to.
 pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
@@ -16,10 +23,6 @@ pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 /// Look-ups at once. Each blocks a thread until the resolver answers, and a service's reads need threads of the same pool:
 /// names that never resolve may not take all of them.
 const LOOK_UPS_MAX: usize = 64;
-/// Kept connections to one host: as many as may be in use at once, or a busy endpoint would be connected to anew all the
-/// time.
-const IDLE_PER_HOST: usize = 256;
-
 /// A name leads to an address that is not permitted. Which is not told: whoever chose the name would learn from it.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads to an address that is not permitted")]
@@ -35,46 +38,50 @@ pub(super) struct Blocked;
 ///
 /// Only connecting is bounded: whoever sends bounds the whole.
 pub fn hostile(permits: Permits) -> ClientWithMiddleware {
-    let client = base()
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .connector_layer(phases::Measure)
-        .dns_resolver(LookUp::only(permits));
-    ClientBuilder::new(build(client)).build()
+    trusting(permits, tls::config())
+}
+
+pub(super) fn trusting(permits: Permits, tls: ClientConfig) -> ClientWithMiddleware {
+    let strangers = Strangers::new(LookUp::new(permits), tls);
+    ClientBuilder::new(build(base())).with(strangers).build()
 }
 
 /// Asks the system's resolver, and tells what that took.
+#[derive(Clone)]
 pub(super) struct LookUp {
-    permits: Option<Permits>,
+    permits: Permits,
     turns: Arc<Semaphore>,
 }
 
 impl LookUp {
-    /// Whatever the name leads to.
-    pub(super) fn any() -> Self {
-        Self {
-            permits: None,
-            turns: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
-        }
+    /// Whatever the name leads to: for URLs that the operator chose.
+    pub(super) fn of_anything() -> Self {
+        Self::new(Arc::new(|_, _| true))
     }
 
-    fn only(permits: Permits) -> Self {
+    fn new(permits: Permits) -> Self {
         Self {
-            permits: Some(permits),
-            ..Self::any()
+            permits,
+            turns: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
         }
     }
 }
 
-impl Resolve for LookUp {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (permits, turns) = (self.permits.clone(), Arc::clone(&self.turns));
+impl Service<Name> for LookUp {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (permits, turns) = (Arc::clone(&self.permits), Arc::clone(&self.turns));
         Box::pin(async move {
             let addresses = look_up(name.as_str(), turns).await?;
-            if let Some(permits) = permits {
-                check(name.as_str(), &addresses, &permits)?;
-            }
-            let addresses: Addrs = Box::new(addresses.into_iter());
-            Ok(addresses)
+            check(name.as_str(), &addresses, &permits)?;
+            Ok(addresses.into_iter())
         })
     }
 }

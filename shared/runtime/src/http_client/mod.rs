@@ -1,7 +1,10 @@
 //! HTTP out. Every client bounds its waits, follows no redirect and tells a failure by a stable word.
 
+mod connection;
+mod head;
 mod hostile;
 pub mod phases;
+mod strangers;
 mod tls;
 
 use std::error::Error;
@@ -17,13 +20,21 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_retry::policies::ExponentialBackoff;
-use reqwest_retry::{RetryError, RetryTransientMiddleware, Retryable, RetryableStrategy};
+use reqwest_retry::{
+    RetryError, RetryTransientMiddleware, Retryable, RetryableStrategy, default_on_request_success,
+};
+
+use hostile::LookUp;
+use strangers::Strangers;
 
 pub use hostile::{Permits, hostile};
+pub use strangers::{OverAFreshConnection, Unanswered, is_of_a_kept_connection};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Shorter than [`Limits::INTERNAL`](crate::server::Limits::INTERNAL)'s head timeout.
 const IDLE: Duration = Duration::from_secs(20);
+
+const USER_AGENT: &str = concat!("Signalpost/", env!("CARGO_PKG_VERSION"));
 
 /// For calls between our own services. Repeats only what was never sent, so that nothing is done twice.
 pub fn internal(timeout: Duration) -> ClientWithMiddleware {
@@ -37,13 +48,9 @@ pub fn internal(timeout: Duration) -> ClientWithMiddleware {
         .build()
 }
 
-/// For one call, one try: the gateway, which chooses another replica itself, and deliveries, whose retries are on record.
+/// For one call, one try: the gateway, which chooses another replica itself.
 pub fn single_try(timeout: Duration) -> ClientWithMiddleware {
-    let client = base()
-        .timeout(timeout)
-        .connector_layer(phases::Measure)
-        .dns_resolver(hostile::LookUp::any());
-    ClientBuilder::new(build(client)).build()
+    ClientBuilder::new(build(base().timeout(timeout))).build()
 }
 
 /// For requests that are passed on to our own services as they came, over plain HTTP: nothing is parsed again. Whoever
@@ -58,13 +65,17 @@ pub fn forwarding() -> Client<HttpConnector, Full<Bytes>> {
         .build(connector)
 }
 
-/// For vendors' status pages: reads are harmless, so a passing failure is tried once more.
-pub fn vendor(timeout: Duration) -> ClientWithMiddleware {
+/// For vendors' status pages: reads are harmless, so a passing failure is tried once more. Whoever asks bounds the whole.
+pub fn vendor() -> ClientWithMiddleware {
     let policy = ExponentialBackoff::builder()
         .retry_bounds(Duration::from_millis(200), Duration::from_secs(1))
         .build_with_max_retries(1);
-    ClientBuilder::new(build(base().timeout(timeout).https_only(false)))
-        .with(RetryTransientMiddleware::new_with_policy(policy))
+    let strangers = Strangers::new(LookUp::of_anything(), tls::config());
+    ClientBuilder::new(build(base()))
+        .with(RetryTransientMiddleware::new_with_policy_and_strategy(
+            policy, Passing,
+        ))
+        .with(strangers)
         .build()
 }
 
@@ -77,7 +88,7 @@ fn base() -> reqwest::ClientBuilder {
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE)
         .tcp_nodelay(true)
-        .user_agent(concat!("Signalpost/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
 }
 
 #[expect(
@@ -107,6 +118,27 @@ impl RetryableStrategy for NeverSent {
     }
 }
 
+/// What may be otherwise in a moment.
+struct Passing;
+
+impl RetryableStrategy for Passing {
+    fn handle(
+        &self,
+        result: &Result<reqwest::Response, reqwest_middleware::Error>,
+    ) -> Option<Retryable> {
+        let fault = match result {
+            Ok(answer) => return default_on_request_success(answer),
+            Err(fault) => failure_code(fault),
+        };
+        let is_what_they_are = ["tls_error", "invalid_response", "head_too_large"].contains(&fault);
+        Some(if is_what_they_are {
+            Retryable::Fatal
+        } else {
+            Retryable::Transient
+        })
+    }
+}
+
 /// A stable word for why a call had no answer.
 pub fn failure_code(fault: &reqwest_middleware::Error) -> &'static str {
     match fault {
@@ -114,7 +146,7 @@ pub fn failure_code(fault: &reqwest_middleware::Error) -> &'static str {
         // The retries wrap whatever they gave up on.
         reqwest_middleware::Error::Middleware(fault) => match fault.downcast_ref() {
             Some(RetryError::WithRetries { err, .. } | RetryError::Error(err)) => failure_code(err),
-            None => "connect",
+            None => fault.downcast_ref().map_or("connect", Unanswered::word),
         },
     }
 }
@@ -164,8 +196,19 @@ fn word(cause: &(dyn Error + 'static)) -> Option<&'static str> {
             _ => {}
         }
     }
+    if let Some(fault) = cause.downcast_ref::<head::HeadFault>() {
+        return Some(fault.word());
+    }
     if cause.is::<rustls::Error>() {
         return Some("tls_error");
+    }
+    if let Some(fault) = cause.downcast_ref::<hyper::Error>() {
+        if fault.is_parse_too_large() {
+            return Some("head_too_large");
+        }
+        if fault.is_parse() {
+            return Some("invalid_response");
+        }
     }
     let text = cause.to_string();
     (text.contains("dns error") || text.contains("failed to lookup address")).then_some("dns_error")

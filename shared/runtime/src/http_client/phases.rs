@@ -1,12 +1,9 @@
 //! What a request spent before it was sent: on its name, and on its connection.
 
 use std::cell::Cell;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
 /// What one request waited for. Each is `None` where it did not happen: a kept connection was used, or the URL names an
 /// address.
@@ -17,7 +14,7 @@ pub struct Spent {
     pub connect: Option<Duration>,
 }
 
-/// Runs one request of [`super::hostile`] or [`super::single_try`] and tells what it spent, however it ends: one that
+/// Runs one request of [`super::hostile`] and tells what it spent, however it ends: one that
 /// was given up tells what it had spent until then. What is spent in another task is not told: a connection that was
 /// asked for, and finished for the pool after a kept one came free.
 pub async fn watched<F: Future>(future: F) -> (F::Output, Spent) {
@@ -53,14 +50,13 @@ impl Drop for LookingUp {
     }
 }
 
-struct Connecting(Instant);
-
-impl Connecting {
-    fn begin() -> Self {
-        let _unwatched = WATCH.try_with(|watch| watch.dns.set(None));
-        Self(Instant::now())
-    }
+/// Begins to measure a connection, which is made when this is dropped.
+pub(super) fn connecting() -> impl Drop {
+    let _unwatched = WATCH.try_with(|watch| watch.dns.set(None));
+    Connecting(Instant::now())
 }
+
+struct Connecting(Instant);
 
 impl Drop for Connecting {
     fn drop(&mut self) {
@@ -85,51 +81,10 @@ fn sum(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Around a client's connector, so that its connections are measured.
-#[derive(Clone, Copy)]
-pub(super) struct Measure;
-
-impl<S> Layer<S> for Measure {
-    type Service = Measured<S>;
-
-    fn layer(&self, connector: S) -> Self::Service {
-        Measured(connector)
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct Measured<S>(S);
-
-impl<S, R> Service<R> for Measured<S>
-where
-    S: Service<R>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, target: R) -> Self::Future {
-        let connection = self.0.call(target);
-        Box::pin(async move {
-            // Dropped after the connection, so that a look-up within it is over.
-            let _connecting = Connecting::begin();
-            connection.await
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use tokio::sync::oneshot;
     use tokio::time::{sleep, timeout};
-    use tower::service_fn;
 
     use super::*;
 
@@ -138,14 +93,11 @@ mod tests {
 
     /// Makes a connection as a client's connector does.
     async fn connected() {
-        let connector = service_fn(|()| async {
-            let looking_up = looking_up();
-            sleep(DNS).await;
-            drop(looking_up);
-            sleep(CONNECT).await;
-            Ok::<_, Infallible>(())
-        });
-        let Ok(()) = Measure.layer(connector).call(()).await;
+        let _connecting = connecting();
+        let looking_up = looking_up();
+        sleep(DNS).await;
+        drop(looking_up);
+        sleep(CONNECT).await;
     }
 
     #[tokio::test(start_paused = true)]

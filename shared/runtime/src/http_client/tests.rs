@@ -163,50 +163,47 @@ async fn a_redirect_is_an_answer() {
 #[tokio::test]
 async fn a_request_tells_what_it_spent_on_name_and_connection() {
     let (port, _serving) = server(answers).await;
-    for (name, client) in clients(LONG) {
-        for (host, by_name) in [("localhost", true), ("127.0.0.1", false)] {
-            let url = format!("http://{host}:{port}/hook");
-            let (answer, first) = watched(client.post(&url).send()).await;
-            drop(answer.unwrap().bytes().await);
-            assert_eq!(first.dns.is_some(), by_name, "{name} {host}");
-            assert!(first.connect.is_some(), "{name} {host}");
-        }
+    let client = hostile(Arc::new(|_, _| true));
+    for (host, by_name) in [("localhost", true), ("127.0.0.1", false)] {
+        let url = format!("http://{host}:{port}/hook");
+        let (answer, first) = watched(client.post(&url).send()).await;
+        drop(answer.unwrap().bytes().await);
+        assert_eq!(first.dns.is_some(), by_name, "{host}");
+        assert!(first.connect.is_some(), "{host}");
     }
 }
 
 #[tokio::test]
 async fn a_request_over_a_kept_connection_spent_nothing() {
     let (port, _serving) = server(answers).await;
-    for (name, client) in clients(LONG) {
-        let url = format!("http://127.0.0.1:{port}/hook");
-        let mut kept = false;
-        // The connection is given back by a task of its own, in its own time.
-        for _ in 0..1_000 {
-            let (answer, spent) = watched(client.post(&url).send()).await;
-            drop(answer.unwrap().bytes().await);
-            kept = spent == Spent::default();
-            if kept {
-                break;
-            }
-            tokio::task::yield_now().await;
+    let client = hostile(Arc::new(|_, _| true));
+    let url = format!("http://127.0.0.1:{port}/hook");
+    let mut kept = false;
+    // The connection is given back by a task of its own, in its own time.
+    for _ in 0..1_000 {
+        let (answer, spent) = watched(client.post(&url).send()).await;
+        drop(answer.unwrap().bytes().await);
+        kept = spent == Spent::default();
+        if kept {
+            break;
         }
-        assert!(kept, "{name}");
+        tokio::task::yield_now().await;
     }
+    assert!(kept);
 }
 
 #[tokio::test]
 async fn a_request_that_failed_or_was_given_up_tells_what_it_spent() {
     let (silent, _serving) = server(is_silent).await;
-    for (name, client) in clients(LONG) {
-        let url = format!("http://127.0.0.1:{}/", closed_port().await);
-        let (sent, spent) = watched(client.get(&url).send()).await;
-        assert!(sent.is_err() && spent.connect.is_some(), "{name}");
+    let client = hostile(Arc::new(|_, _| true));
+    let url = format!("http://127.0.0.1:{}/", closed_port().await);
+    let (sent, spent) = watched(client.get(&url).send()).await;
+    assert!(sent.is_err() && spent.connect.is_some());
 
-        // TLS never gets its answer.
-        let url = format!("https://127.0.0.1:{silent}/");
-        let wait = Duration::from_millis(100);
-        let request = tokio::time::timeout(wait, client.get(&url).send());
-        let (sent, spent) = watched(request).await;
-        assert!(sent.is_err() && spent.connect.is_some(), "{name}");
-    }
+    // TLS never gets its answer.
+    let url = format!("https://127.0.0.1:{silent}/");
+    let wait = Duration::from_millis(100);
+    let request = tokio::time::timeout(wait, client.get(&url).send());
+    let (sent, spent) = watched(request).await;
+    assert!(sent.is_err() && spent.connect.is_some());
 }
