@@ -148,6 +148,7 @@ async fn delivery_is_killed_with_accepted_events_undelivered_and_none_is_missing
     let repeated = count.as_u64().unwrap_or_default() - 40;
     let interrupted = sum(&arrived, "interrupted");
     assert_eq!(distinct, 40);
+    assert!(interrupted > 0, "killed when nothing was on its way");
     assert!(repeated <= interrupted, "{repeated} > {interrupted}");
     assert!(interrupted <= 64, "{interrupted} were on their way");
     Ok(())

@@ -88,8 +88,21 @@ mod tests {
     fn a_process_can_be_measured() {
         let pid = std::process::id();
 
-        assert!(pss(pid).unwrap() > 1 << 16);
-        assert!(cpu(pid).unwrap() < Duration::from_secs(3_600));
+        let before = (pss(pid).unwrap(), cpu(pid).unwrap());
+        let held = vec![1_u8; 8 << 20];
+        let mut used = cpu(pid).unwrap();
+        // Some ticks of the processor's; a cpu() that stands still never gets there.
+        for _ in 0..10_000 {
+            if used > before.1 + Duration::from_millis(50) {
+                break;
+            }
+            let sum: u64 = held.iter().map(|byte| u64::from(*byte)).sum();
+            assert_eq!(sum, 8 << 20);
+            used = cpu(pid).unwrap();
+        }
+
+        assert!(pss(pid).unwrap() >= before.0 + (7 << 20));
+        assert!(used > before.1 + Duration::from_millis(50), "{used:?}");
     }
 
     #[test]

@@ -161,19 +161,31 @@ async fn a_key_is_added_to_an_env_file_that_has_none_and_to_no_other() {
 
 #[tokio::test]
 async fn up_tells_at_once_what_is_wrong_with_the_settings() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join(".env"), "ROUTE_WARNING=maybe\n").unwrap();
+    for (settings, complaint) in [
+        (
+            "STRIPE_WEBHOOK_SECRET=\n",
+            "STRIPE_WEBHOOK_SECRET: required",
+        ),
+        (
+            "STRIPE_WEBHOOK_SECRET=whsec_x\nROUTE_WARNING=maybe\n",
+            "ROUTE_WARNING: ",
+        ),
+        (
+            "STRIPE_WEBHOOK_SECRET=whsec_x\nDELIVERY_SCHEDULE_S=soon\n",
+            "DELIVERY_SCHEDULE_S: ",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".env"), settings).unwrap();
 
-    let mut up = signalpost(folder.path(), &["up"]).await;
-    let output = tokio::time::timeout(PATIENCE, up.output())
-        .await
-        .unwrap()
-        .unwrap();
+        let mut up = signalpost(folder.path(), &["up"]).await;
+        let output = tokio::time::timeout(PATIENCE, up.output())
+            .await
+            .unwrap()
+            .unwrap();
 
-    assert!(!output.status.success());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        told.contains("ROUTE_WARNING") || told.contains("STRIPE_WEBHOOK_SECRET"),
-        "{told}"
-    );
+        assert!(!output.status.success(), "{settings:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(complaint), "{settings:?}: {told}");
+    }
 }

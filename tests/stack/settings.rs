@@ -47,9 +47,15 @@ fn fields_of(source: &Path, structure: &str) -> Vec<String> {
         .collect()
 }
 
+/// What parts `.env.example`: above is what containers are handed down too.
+const THIS_MACHINE_ALONE: &str = "# Below: only for services run on this machine";
+
 /// The variables of `.env.example`, set or commented out.
 fn listed() -> BTreeSet<String> {
-    let example = repository::read_text(".env.example").unwrap();
+    variables_of(&repository::read_text(".env.example").unwrap())
+}
+
+fn variables_of(example: &str) -> BTreeSet<String> {
     let names = example.lines().filter_map(|line| {
         let (name, _) = line.trim_start_matches(['#', ' ']).split_once('=')?;
         let is_name = name
@@ -79,15 +85,51 @@ fn every_variable_is_in_the_example_and_no_other() {
 }
 
 #[test]
-fn the_compose_file_hands_down_what_the_example_lists() {
+fn the_compose_file_hands_down_to_each_service_what_the_example_lists_for_containers() {
+    let example = repository::read_text(".env.example").unwrap();
+    let (containers, _) = example.split_once(THIS_MACHINE_ALONE).unwrap();
+    let containers = variables_of(containers);
     let compose = repository::read_text("docker-compose.yml").unwrap();
 
-    let listed = listed();
-    for part in compose.split("${").skip(1) {
-        let name: String = part
-            .chars()
-            .take_while(|c| c.is_ascii_uppercase() || *c == '_')
-            .collect();
-        assert!(listed.contains(&name), "{name} is not in .env.example");
+    let mut handed_down = BTreeSet::new();
+    for service in std::fs::read_dir(repository::root().join("services")).unwrap() {
+        let folder = service.unwrap();
+        let service = folder.file_name().into_string().unwrap();
+        let source = folder.path().join("src/config.rs");
+        let mut read = fields_of(&source, "pub struct Config {");
+        read.push(READ_ELSEWHERE.to_owned());
+        let block = block_of(&compose, &service);
+        for variable in read.iter().filter(|read| containers.contains(*read)) {
+            assert!(
+                block.contains(&format!("${{{variable}:")),
+                "{service} reads {variable}, and is not handed it"
+            );
+            handed_down.insert(variable.clone());
+        }
     }
+
+    assert_eq!(handed_down, containers);
+}
+
+#[test]
+fn the_compose_file_asks_for_nothing_that_the_example_does_not_list_for_containers() {
+    let example = repository::read_text(".env.example").unwrap();
+    let (containers, _) = example.split_once(THIS_MACHINE_ALONE).unwrap();
+    let compose = repository::read_text("docker-compose.yml").unwrap();
+
+    let asked = compose.split("${").skip(1).map(|part| {
+        let name = part
+            .chars()
+            .take_while(|c| c.is_ascii_uppercase() || *c == '_');
+        name.collect::<String>()
+    });
+
+    assert_eq!(asked.collect::<BTreeSet<_>>(), variables_of(containers));
+}
+
+/// What the compose file says of a service.
+fn block_of<'a>(compose: &'a str, service: &str) -> &'a str {
+    let (_, after) = compose.split_once(&format!("\n  {service}:\n")).unwrap();
+    let end = after.find("\n\n  ").or_else(|| after.find("\n\n"));
+    &after[..end.unwrap_or(after.len())]
 }

@@ -84,7 +84,7 @@ fn post(client: &str, event_type: &str, number: u64) -> Vec<u8> {
 }
 
 /// Posts events for some seconds at the steady rate, after some that are not counted, and answers in order how long each
-/// took from the moment before it was written to its receipt. Of those that `counts` only, which all must arrive.
+/// took from the moment it was to be written to its receipt. Of those that `counts` only, which all must arrive.
 async fn steady_load(
     service: &Service,
     sink: &Sink,
@@ -109,7 +109,7 @@ async fn steady_load(
     let mut latencies: Vec<Duration> = sent
         .iter()
         .filter(|sent| sent.number >= WARM_UP)
-        .filter_map(|sent| Some(first.get(&sent.number)?.duration_since(sent.sent)))
+        .filter_map(|sent| Some(first.get(&sent.number)?.duration_since(sent.planned)))
         .collect();
     latencies.sort_unstable();
     Ok(latencies)

@@ -1,4 +1,7 @@
 //! An open loop: requests go out at a steady rate, whatever the answers take.
+//!
+//! Each has a moment at which it is to be sent, fixed at the beginning, and its latency counts from there. Counted from
+//! when it was sent, it would leave out what it waited for a generator that stood still, or for the requests before it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Connection, exchange};
 
@@ -17,8 +20,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug)]
 pub struct Acknowledged {
     pub number: u64,
-    /// Just before its first byte was written.
-    pub sent: Instant,
+    /// When it was to be sent; it was, then or as soon after as the generator could.
+    pub planned: Instant,
 }
 
 /// Sends requests number 0 to `total`, `per_second` of them each second, and waits for every answer.
@@ -36,12 +39,11 @@ pub async fn run(
         "{addr} is not a loopback address: this generator is for one's own machine"
     );
     let idle: Arc<Mutex<Vec<Connection>>> = Arc::default();
-    let mut ticks = interval(Duration::from_secs(1) / per_second);
-    // After a stall the rate goes on, without a burst that would measure the generator.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
     let mut sending = JoinSet::new();
     for number in 0..total {
-        ticks.tick().await;
+        let planned = began + Duration::from_secs(1) * u32::try_from(number)? / per_second;
+        sleep_until(planned).await;
         let (request, idle) = (make_request(number), Arc::clone(&idle));
         sending.spawn(async move {
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,11 +51,10 @@ pub async fn run(
             if connection.is_none() {
                 connection = Some(Connection::open(addr).await?);
             }
-            let sent = Instant::now();
             let status = timeout(ANSWER_WAIT, exchange(&mut connection, addr, &request)).await??;
             lock().extend(connection);
             ensure!((200..300).contains(&status), "request {number}: {status}");
-            anyhow::Ok(Acknowledged { number, sent })
+            anyhow::Ok(Acknowledged { number, planned })
         });
     }
     let mut acknowledged = Vec::new();
@@ -61,4 +62,45 @@ pub async fn run(
         acknowledged.push(sent??);
     }
     Ok(acknowledged)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::post as on_post;
+    use runtime::server;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::post;
+    use super::*;
+
+    const STALL: Duration = Duration::from_millis(300);
+    const PER_S: u32 = 100;
+
+    #[tokio::test]
+    async fn a_generator_that_stands_still_plans_no_request_later_so_that_the_wait_is_in_its_latency()
+     {
+        let router = Router::new().route("/", on_post(async || "{}"));
+        let listener = server::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let limits = server::Limits::INTERNAL;
+        let server = tokio::spawn(server::serve(listener, router, limits, shutdown.clone()));
+
+        let request = |number| {
+            if number == 5 {
+                std::thread::sleep(STALL);
+            }
+            post("/", "", "{}")
+        };
+        let mut sent = run(addr, PER_S, 10, request).await.unwrap();
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+
+        sent.sort_unstable_by_key(|sent| sent.number);
+        let planned = sent.iter().map(|one| one.planned - sent[0].planned);
+        let period = Duration::from_secs(1) / PER_S;
+        let even: Vec<Duration> = (0..10).map(|number| period * number).collect();
+        assert_eq!(planned.collect::<Vec<_>>(), even);
+    }
 }

@@ -229,3 +229,36 @@ async fn a_delivery_is_retried_and_canceled_by_hand() {
     assert_eq!(retried["generation"], 1);
     assert_eq!(retried["ended_at"], Value::Null);
 }
+
+#[tokio::test]
+async fn with_as_many_open_as_may_be_every_client_is_answered_503_until_one_has_ended() {
+    let world = World::with(Config {
+        delivery_max_open: 2,
+        ..Config::default()
+    })
+    .await;
+    world.endpoint("acme", json!({})).await;
+    world.endpoint("other", json!({})).await;
+    let first = world.event("acme", json!({})).await;
+    world.event("acme", json!({})).await;
+
+    for client in ["acme", "other"] {
+        let full = world
+            .post("/webhooks/events", event(client, json!({})))
+            .await;
+        assert_eq!(full.headers["retry-after"], "2", "{client}");
+        assert_eq!(full.body["detail"], "too many deliveries are open");
+        full.refused(503, "unavailable", client);
+    }
+    let batch = json!({"events": [event("other", json!({}))]});
+    let answer = world.post("/webhooks/events/batch", batch).await.told(200);
+    let result = &answer["results"][0];
+    assert_eq!(result["status"], 503);
+    assert_eq!(result["code"], "unavailable");
+    assert_eq!(result["retry_after_s"], 2);
+
+    let delivery = text(&first["deliveries"][0]["delivery_id"]);
+    let cancel = format!("/webhooks/deliveries/{delivery}/cancel");
+    world.bare(Method::POST, &cancel).await.told(202);
+    world.event("other", json!({})).await;
+}

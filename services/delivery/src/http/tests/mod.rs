@@ -5,7 +5,7 @@ mod refusals;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use runtime::clock::Clock;
 use runtime::internal_key::InternalKey;
 use schema::names;
@@ -32,15 +32,20 @@ struct World {
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
+    headers: HeaderMap,
     body: Value,
 }
 
 impl World {
     async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let config = Config {
             delivery_database_url: "memory:".to_owned(),
             signalpost_internal_key: InternalKey::parse(KEY).unwrap(),
-            ..Config::default()
+            ..config
         };
         let app = App::build(config, Clock::system()).await.unwrap();
         Self {
@@ -65,12 +70,11 @@ impl World {
         let request = request.header(names::INTERNAL_KEY, KEY);
         let request = request.body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = axum::body::to_bytes(response.into_body(), 32 << 20)
-            .await
-            .unwrap();
+        let (head, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 32 << 20).await.unwrap();
         Answer {
-            status,
+            status: head.status,
+            headers: head.headers,
             body: serde_json::from_slice(&body).unwrap_or_default(),
         }
     }

@@ -487,7 +487,7 @@ async fn what_is_open_for_a_removed_endpoint_ends_and_says_why() {
         .unwrap();
     let done = until_done(&world, job.job_id).await;
 
-    assert!(done.progress.done >= 300);
+    assert_eq!(done.progress.done, 300);
     let ended = deliveries(&world, Filter::default()).await;
     let reasons: Vec<_> = ended.iter().map(|one| one.life.state.reason()).collect();
     assert_eq!(reasons, [Some("endpoint_deleted"); 300]);
@@ -526,7 +526,7 @@ async fn an_attempt_that_died_with_its_owner_is_on_record_though_its_endpoint_is
 async fn a_removed_client_leaves_nothing() {
     let world = World::new();
     let running = world.start().await;
-    register(&running, "acme", settings("a.example")).await;
+    let before = register(&running, "acme", settings("a.example")).await;
     for number in 0..200 {
         post(&running, incoming("acme", number)).await;
     }
@@ -537,7 +537,10 @@ async fn a_removed_client_leaves_nothing() {
 
     assert_eq!(deliveries(&world, Filter::default()).await, []);
     let again = register(&running, "acme", settings("a.example")).await;
-    assert_ne!(again.client, 0, "and may come again");
+    assert_ne!(
+        again.client, before.client,
+        "and may come again, as another"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -646,7 +649,6 @@ async fn too_much_for_one_endpoint_disables_it_and_refuses_nothing_else() {
 async fn who_has_too_much_fresh_work_waits_and_nobody_else() {
     let mut world = World::new();
     world.bounds.fresh_of_client = 10;
-    world.bounds.open = 60;
     let running = world.start().await;
     let slow = Settings {
         max_in_flight: 1,
@@ -656,6 +658,7 @@ async fn who_has_too_much_fresh_work_waits_and_nobody_else() {
     register(&running, "other", settings("well.example")).await;
     world.at("slow.example", Reply::Late(Duration::from_secs(10)));
 
+    // One on its way, ten that wait for their turn.
     for number in 0..11 {
         post(&running, incoming("acme", number)).await;
     }
@@ -666,25 +669,32 @@ async fn who_has_too_much_fresh_work_waits_and_nobody_else() {
     );
     post(&running, incoming("other", 1)).await;
 
-    world.at("well.example", Reply::Hang);
+    world.until_received(3).await;
+    post(&running, incoming("acme", 100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_too_many_open_in_all_nothing_is_taken_in_from_anybody_until_some_have_ended() {
+    let mut world = World::new();
+    world.bounds.open = 60;
+    let running = world.start().await;
+    register(&running, "acme", settings("slow.example")).await;
+    register(&running, "other", settings("well.example")).await;
+    world.at("slow.example", Reply::Late(Duration::from_secs(10)));
+
     for number in 0..60 {
-        if running
-            .worker
-            .post(incoming("other", number))
-            .await
-            .is_err()
-        {
-            break;
-        }
+        post(&running, incoming("acme", number)).await;
     }
-    let full = running.worker.post(incoming("other", 1)).await;
-    assert!(
-        matches!(
-            full,
-            Err(PostFault::Overloaded { .. } | PostFault::ClientOverloaded { .. })
-        ),
-        "{full:?}"
-    );
+    for client in ["acme", "other"] {
+        let full = running.worker.post(incoming(client, 99)).await;
+        assert!(
+            matches!(full, Err(PostFault::Overloaded { .. })),
+            "{client}: {full:?}"
+        );
+    }
+
+    until_none_is(&world, Status::Pending).await;
+    post(&running, incoming("other", 100)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -532,7 +532,7 @@ async fn a_graceful_stop_gives_back_what_takes_longer_than_its_grace() {
     assert_eq!(running.stop().await, Ok(()));
 
     let took = world.clock.now().duration_since(before);
-    assert!(took <= SignedDuration::from_secs(11), "{took}");
+    assert!((10..=11).contains(&took.as_secs()), "its grace: {took}");
     let (stored, attempts) = look(&world, "evt_1").await;
     assert_eq!(errors(&attempts), [Some("interrupted")]);
     let life = stored.life;
@@ -556,5 +556,5 @@ async fn an_owner_that_lost_its_lane_stops() {
     assert!(world.vitals.refused.get() >= 1);
     world.until_reported(1).await;
     assert_eq!(world.received().len(), 1, "paged by the new owner alone");
-    assert!(new.worker.queues().open() <= 1);
+    assert_eq!(new.worker.queues().open(), 0);
 }
