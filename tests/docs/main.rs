@@ -1,7 +1,10 @@
 //! What the documents say, tried out.
 
+mod alerts;
+mod quotes;
+mod sources;
+
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
@@ -11,6 +14,8 @@ use system_tests::hub::{Hub, STRIPE_SECRET};
 use system_tests::{api, repository};
 use tokio::net::TcpListener;
 use tokio::process::Command;
+
+use quotes::documents;
 
 /// What starts everything, or runs the tests: the test stands in for these.
 const NOT_RUN: [&str; 2] = ["make run", "make test"];
@@ -130,56 +135,10 @@ fn the_api_document_lists_every_error_code_and_no_other() {
 }
 
 #[test]
-fn every_metric_that_the_runbook_names_exists() {
-    let runbook = repository::read_text("docs/FAILURES.md").unwrap();
-    let named: BTreeSet<&str> = runbook
-        .split('`')
-        .map(|word| word.split('{').next().unwrap_or_default())
-        .filter(|word| {
-            word.ends_with("_total") || word.ends_with("_seconds") || word.ends_with("_living")
-        })
-        .collect();
-    assert!(named.len() >= 8, "{named:?}");
-
-    let sources = sources_of(&repository::root().join("services")).unwrap();
-
-    for metric in named {
-        assert!(
-            sources.contains(&format!("\"{metric}\"")),
-            "no service counts {metric}"
-        );
-    }
-}
-
-/// Every Rust source below a folder, as one text.
-fn sources_of(folder: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            text.push_str(&sources_of(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&std::fs::read_to_string(&path)?);
-        }
-    }
-    Ok(text)
-}
-
-#[test]
 fn every_linked_file_exists() {
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "docs/API.md",
-        "docs/BACKUP.md",
-        "docs/FAILURES.md",
-        "docs/LOGGING.md",
-        "docs/RECEIVING.md",
-        "docs/STYLE.md",
-    ] {
-        let text = repository::read_text(document).unwrap();
+    for (document, text) in documents() {
         let folder = repository::root()
-            .join(document)
+            .join(&document)
             .parent()
             .unwrap()
             .to_owned();

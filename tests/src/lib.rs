@@ -1,6 +1,7 @@
 //! The harness of the tests that cross services: a hub of real processes, containers under test, receivers of webhooks,
 //! scenario files.
 
+pub mod alerts;
 pub mod api;
 pub mod binaries;
 pub mod client;

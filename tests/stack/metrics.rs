@@ -7,6 +7,17 @@ use system_tests::hub::Hub;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+/// Of the gateway, and of each service through it.
+const PATHS: [&str; 7] = [
+    "",
+    "/stripe-ingester",
+    "/status-poller",
+    "/event-store",
+    "/delivery",
+    "/summarizer",
+    "/mock-pagerduty",
+];
+
 #[tokio::test]
 async fn promtool_has_no_complaint() {
     let found = Command::new("promtool").arg("--version").output().await;
@@ -16,15 +27,7 @@ async fn promtool_has_no_complaint() {
     }
     let hub = Hub::start().await.unwrap();
 
-    for path in [
-        "",
-        "/stripe-ingester",
-        "/status-poller",
-        "/event-store",
-        "/delivery",
-        "/summarizer",
-        "/mock-pagerduty",
-    ] {
+    for path in PATHS {
         let url = hub.url(&format!("/metrics{path}"));
         // Once before, so that the request counters have something to tell.
         api::get(&url).await.unwrap();
