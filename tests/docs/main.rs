@@ -1,6 +1,7 @@
 //! What the documents say, tried out.
 
 mod alerts;
+mod calls;
 mod quotes;
 mod sources;
 
