@@ -3,7 +3,9 @@
 
 mod failures;
 
-use anyhow::Context as _;
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use system_tests::api;
 use system_tests::containers::Containers;
@@ -15,7 +17,7 @@ use tokio::sync::Mutex;
 /// The tests share the stack, and kill parts of it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// One after the other; those that need a fresh stack first.
+/// Every file, one after the other: those that need a fresh stack first, those for which services are started anew last.
 #[tokio::test]
 async fn the_scenarios_hold_on_the_containers() -> anyhow::Result<()> {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -24,23 +26,24 @@ async fn the_scenarios_hold_on_the_containers() -> anyhow::Result<()> {
     for path in repository::files("fixtures/scenarios", "json")? {
         scenarios.push((Scenario::read(&path)?, path));
     }
-    scenarios.sort_by_key(|(scenario, _)| !scenario.fresh);
+    scenarios.sort_by_key(|(scenario, _)| (!scenario.fresh, !scenario.environment.is_empty()));
 
     for (scenario, path) in scenarios {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        if scenario.is_for_processes() {
-            println!("left out {name}: it needs receivers or settings of its own");
-            continue;
+        if scenario.fresh {
+            ensure!(is_fresh(&containers).await?, "{name} needs a fresh stack");
         }
-        if scenario.fresh && !is_fresh(&containers).await? {
-            println!("left out {name}: the stack has stored events already");
-            continue;
+        if !scenario.environment.is_empty() {
+            containers.set(&scenario.environment).await?;
         }
         scenario
             .run(&containers)
             .await
             .with_context(|| format!("scenario {name}"))?;
-        println!("holds    {name}: {}", scenario.about);
+        if !scenario.environment.is_empty() {
+            containers.set(&BTreeMap::new()).await?;
+        }
+        println!("holds {name}: {}", scenario.about);
     }
     Ok(())
 }

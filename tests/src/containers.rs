@@ -1,5 +1,6 @@
 //! Containers that `scripts/with-stack` started.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
@@ -8,7 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::stage::Stage;
+use crate::eventually::{PATIENCE, eventually};
+use crate::receiver::Receiving;
+use crate::stage::{Listening, Stage, unique_id};
 use crate::{api, repository};
 
 /// Inside the containers of `tests/compose/receivers.yml`.
@@ -83,6 +86,22 @@ impl Containers {
         &self.internal_key
     }
 
+    /// Starts anew the services to which these variables are handed down, and again without them after the last use.
+    ///
+    /// # Errors
+    /// The compose file hands down no such variable, or a service does not start.
+    pub async fn set(&self, variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let file = repository::read_text("docker-compose.yml")?;
+        for name in variables.keys() {
+            let handed_down = file.contains(&format!("${{{name}:"));
+            ensure!(handed_down, "docker-compose.yml hands down no {name}");
+        }
+        let mut up = Command::new(repository::root().join("scripts/up"));
+        up.envs(variables);
+        output(&mut up).await?;
+        Ok(())
+    }
+
     /// The secret that the receivers verify with.
     pub fn listen_secret(&self) -> &str {
         &self.listen_secret
@@ -117,6 +136,33 @@ impl Stage for Containers {
         Ok(())
     }
 
+    /// A container of its own, from the image that is under test; it goes with the stack.
+    async fn receive(&self, receiving: &Receiving) -> anyhow::Result<Listening> {
+        let name = format!("receiver-{}", unique_id());
+        let publish = format!("127.0.0.1::{RECEIVERS_PORT}");
+        let run = ["run", "--detach", "--no-deps", "--name", &name, "--publish"];
+        // Without the secret of the receivers that stand beside the stack.
+        let quiet = ["-e", "SIGNALPOST_LISTEN_SECRET=", "receiver"];
+        let listen = ["/signalpost", "listen", "--host=0.0.0.0", "--quiet"];
+        let told = receiving.arguments();
+        let mut arguments = [&run[..], &[&publish], &quiet, &listen].concat();
+        arguments.extend(told.iter().map(String::as_str));
+        compose(&arguments).await?;
+        let mut port = Command::new("docker");
+        port.args(["port", &name, RECEIVERS_PORT]);
+        let asked_at = format!("http://{}", output(&mut port).await?.trim());
+        eventually("the receiver listens", PATIENCE, async || {
+            let answer = api::get(&format!("{asked_at}/received")).await;
+            answer.map(drop).map_err(|fault| format!("{fault:#}"))
+        })
+        .await?;
+        Ok(Listening {
+            url: format!("http://{name}:{RECEIVERS_PORT}"),
+            asked_at,
+            _until: Box::new(()),
+        })
+    }
+
     async fn log(&self, service: &str) -> anyhow::Result<Vec<String>> {
         let text = compose(&["logs", "--no-color", service]).await?;
         // Each line has the container's name before it.
@@ -129,17 +175,21 @@ impl Stage for Containers {
 
 /// Runs `scripts/compose`, and answers what it printed.
 pub async fn compose(arguments: &[&str]) -> anyhow::Result<String> {
-    let script = repository::root().join("scripts/compose");
-    let output = Command::new(script)
-        .args(arguments)
+    let mut compose = Command::new(repository::root().join("scripts/compose"));
+    output(compose.args(arguments)).await
+}
+
+/// What a command printed that must not fail.
+async fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
         .current_dir(repository::root())
         .stdin(Stdio::null())
         .output()
         .await
-        .context("running scripts/compose")?;
+        .with_context(|| format!("running {command:?}"))?;
     ensure!(
         output.status.success(),
-        "compose {arguments:?}: {}",
+        "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use crate::api::INTERNAL_KEY;
 use crate::binaries;
 use crate::eventually::{PATIENCE, eventually};
-use crate::stage::Stage;
+use crate::receiver::{Receiver, Receiving};
+use crate::stage::{Listening, Stage};
 
 /// The signing secret of every hub. A test looks for it where it must not be.
 pub const STRIPE_SECRET: &str = "whsec_CANARY_7f3b1c";
@@ -138,6 +139,15 @@ impl Stage for Hub {
 
     async fn restart(&self, service: &str) -> anyhow::Result<()> {
         self.supervisor.restart(service)
+    }
+
+    async fn receive(&self, receiving: &Receiving) -> anyhow::Result<Listening> {
+        let receiver = Receiver::start(receiving).await?;
+        Ok(Listening {
+            url: receiver.url().to_owned(),
+            asked_at: receiver.url().to_owned(),
+            _until: Box::new(receiver),
+        })
     }
 
     async fn log(&self, service: &str) -> anyhow::Result<Vec<String>> {

@@ -35,6 +35,33 @@ pub struct Receiving {
     pub hang: bool,
 }
 
+impl Receiving {
+    /// What `signalpost listen` has to be told.
+    pub fn arguments(&self) -> Vec<String> {
+        let Self {
+            secrets,
+            fail_first,
+            fail_every,
+            fail_status,
+            retry_after_s,
+            delay_ms,
+            hang,
+        } = self;
+        let mut arguments = vec![
+            format!("--fail-first={fail_first}"),
+            format!("--delay-ms={delay_ms}"),
+        ];
+        if !secrets.is_empty() {
+            arguments.push(format!("--secret={}", secrets.join(",")));
+        }
+        arguments.extend(fail_every.map(|every| format!("--fail-every={every}")));
+        arguments.extend(fail_status.map(|status| format!("--fail-status={status}")));
+        arguments.extend(retry_after_s.map(|seconds| format!("--retry-after={seconds}")));
+        arguments.extend(hang.then(|| "--hang".to_owned()));
+        arguments
+    }
+}
+
 /// Receives until it is dropped.
 pub struct Receiver {
     url: String,

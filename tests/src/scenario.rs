@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::api::{self, Answer};
 use crate::eventually::eventually;
-use crate::receiver::{Receiver, Receiving};
-use crate::stage::{Stage, unique_id};
+use crate::receiver::Receiving;
+use crate::stage::{Listening, Stage, unique_id};
 use crate::{matching, repository};
 
 /// One file.
@@ -120,23 +120,17 @@ impl Scenario {
         serde_json::from_slice(&text).with_context(|| format!("in {}", path.display()))
     }
 
-    /// Whether it needs processes of this machine, started for it: containers are set up already, and do not reach the
-    /// receivers of a test.
-    pub fn is_for_processes(&self) -> bool {
-        !self.environment.is_empty() || !self.receivers.is_empty()
-    }
-
     /// Takes every step in turn; the first that is not as expected is the error.
     pub async fn run(&self, stage: &impl Stage) -> anyhow::Result<()> {
         let mut values = Values::from([("unique".to_owned(), unique_id())]);
         let mut receivers = Vec::new();
         for (name, receiving) in &self.receivers {
-            let receiver = Receiver::start(receiving).await?;
-            values.insert(name.clone(), receiver.url().to_owned());
+            let receiver = stage.receive(receiving).await?;
+            values.insert(name.clone(), receiver.url.clone());
             receivers.push(receiver);
         }
         for step in &self.steps {
-            step.run(stage, &mut values)
+            step.run(stage, &receivers, &mut values)
                 .await
                 .with_context(|| format!("step `{}`", step.name))?;
         }
@@ -148,7 +142,12 @@ impl Scenario {
 type Values = BTreeMap<String, String>;
 
 impl Step {
-    async fn run(&self, stage: &impl Stage, values: &mut Values) -> anyhow::Result<()> {
+    async fn run(
+        &self,
+        stage: &impl Stage,
+        receivers: &[Listening],
+        values: &mut Values,
+    ) -> anyhow::Result<()> {
         for service in &self.kill {
             stage.kill(service).await?;
         }
@@ -158,7 +157,7 @@ impl Step {
         let within = Duration::from_secs(self.retry_until_s);
         if let Some(request) = &self.request {
             let answer = eventually("the expected answer", within, async || {
-                self.ask(request, stage, values)
+                self.ask(request, stage, receivers, values)
                     .await
                     .map_err(|fault| format!("{fault:#}"))
             })
@@ -181,9 +180,10 @@ impl Step {
         &self,
         request: &Request,
         stage: &impl Stage,
+        receivers: &[Listening],
         values: &Values,
     ) -> anyhow::Result<Answer> {
-        let answer = request.send(stage, values).await?;
+        let answer = request.send(stage, receivers, values).await?;
         if let Err(fault) = self.expect.check(&answer, values) {
             bail!("{fault:#}: {} {}", answer.status, answer.text());
         }
@@ -204,7 +204,12 @@ impl Step {
 }
 
 impl Request {
-    async fn send(&self, stage: &impl Stage, values: &Values) -> anyhow::Result<Answer> {
+    async fn send(
+        &self,
+        stage: &impl Stage,
+        receivers: &[Listening],
+        values: &Values,
+    ) -> anyhow::Result<Answer> {
         let (body, is_json) = self.body(values)?;
         let mut headers = Vec::new();
         if is_json && !self.headers.keys().any(|name| name == "content-type") {
@@ -218,11 +223,8 @@ impl Request {
         }
         let path = fill(&self.path, values)?;
         // A receiver is asked by its whole URL.
-        let url = if path.starts_with('/') {
-            format!("{}{path}", stage.gateway_url())
-        } else {
-            path
-        };
+        let asked = receivers.iter().find_map(|receiver| receiver.asked(&path));
+        let url = asked.unwrap_or_else(|| format!("{}{path}", stage.gateway_url()));
         let method = Method::from_bytes(self.method.as_bytes())?;
         api::call(method, &url, &headers, body).await
     }
