@@ -11,6 +11,7 @@ use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
 use runtime::http_client;
+use runtime::proxies::TrustedProxies;
 use runtime::server::{self, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -31,11 +32,12 @@ pub struct App {
     router: Router,
     upstreams: Arc<Upstreams>,
     housekeeping: Housekeeping,
+    limits: Limits,
 }
 
 impl App {
     /// # Errors
-    /// When the keys or the hosts cannot be read.
+    /// When the keys, the hosts or the proxies cannot be read.
     pub fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let base = Arc::new(Base::new("gateway", clock));
         let upstreams = Arc::new(Upstreams::new(&config));
@@ -43,7 +45,12 @@ impl App {
             Keys::parse(&config.gateway_api_keys)?,
             AllowedHosts::parse(&config.gateway_allowed_hosts)?,
             config.gateway_rate_per_s,
+            &base,
         ));
+        let limits = Limits {
+            trusted_proxies: TrustedProxies::parse(&config.gateway_trusted_proxies)?,
+            ..Limits::PUBLIC
+        };
         let housekeeping =
             Housekeeping::new(Arc::clone(&upstreams), Arc::clone(&guard), &base.metrics);
         let key = config.signalpost_internal_key.header();
@@ -55,6 +62,7 @@ impl App {
             router: base.surround(router),
             upstreams,
             housekeeping,
+            limits,
         })
     }
 
@@ -78,7 +86,7 @@ impl App {
             .iter()
             .map(|upstream| upstream.watch(background.clone()));
         let serve = async {
-            let served = server::serve(listener, self.router, Limits::PUBLIC, shutdown).await;
+            let served = server::serve(listener, self.router, self.limits, shutdown).await;
             background.cancel();
             served.context("serving")
         };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use reqwest::Url;
 use runtime::config::{self, List, Secrets};
 use runtime::internal_key::InternalKey;
+use runtime::proxies::TrustedProxies;
 use serde::Deserialize;
 
 use crate::domain::keys::Keys;
@@ -30,6 +31,9 @@ pub struct Config {
     /// Hosts, as `host` or `host:port`, that a gateway without keys answers beside loopback, and whose pages it lets change
     /// something. `GATEWAY_ALLOWED_HOSTS`, default none.
     pub gateway_allowed_hosts: List,
+    /// Networks of proxies whose `X-Forwarded-For` tells who is asking, comma-separated. `GATEWAY_TRUSTED_PROXIES`, default
+    /// none.
+    pub gateway_trusted_proxies: List,
     /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
     pub signalpost_internal_key: InternalKey,
     /// Base URLs of stripe-ingester, comma-separated; a name stands for all its addresses. `STRIPE_INGESTER_URL`,
@@ -56,6 +60,7 @@ impl Default for Config {
             gateway_rate_per_s: 0,
             gateway_api_keys: Secrets::default(),
             gateway_allowed_hosts: List::default(),
+            gateway_trusted_proxies: List::default(),
             signalpost_internal_key: InternalKey::default(),
             stripe_ingester_url: List::of(&["http://127.0.0.1:3001"]),
             status_poller_url: List::of(&["http://127.0.0.1:3002"]),
@@ -104,6 +109,9 @@ impl config::Config for Config {
         }
         if let Err(fault) = AllowedHosts::parse(&self.gateway_allowed_hosts) {
             complaints.push(format!("GATEWAY_ALLOWED_HOSTS: {fault}"));
+        }
+        if let Err(fault) = TrustedProxies::parse(&self.gateway_trusted_proxies) {
+            complaints.push(format!("GATEWAY_TRUSTED_PROXIES: {fault}"));
         }
         for service in Service::ALL {
             let variable = service.name().replace('-', "_").to_uppercase();
@@ -185,6 +193,7 @@ mod tests {
         let config = Config {
             gateway_api_keys: Secrets::of(&["canary:"]),
             gateway_allowed_hosts: List::of(&["gateway", "http://gateway"]),
+            gateway_trusted_proxies: List::of(&["proxy"]),
             delivery_url: List::of(&["delivery:3004", "http://delivery:3004/path"]),
             event_store_url: List::default(),
             ..Config::default()
@@ -192,7 +201,7 @@ mod tests {
 
         let complaints = config.complaints();
 
-        assert_eq!(complaints.len(), 5, "{complaints:?}");
+        assert_eq!(complaints.len(), 7, "{complaints:?}");
         assert!(!complaints.concat().contains("canary"));
     }
 }

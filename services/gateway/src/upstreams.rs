@@ -95,7 +95,9 @@ pub async fn look_at(
 ) -> Finding {
     let count = upstream.count();
     let Some(replica) = upstream.pick() else {
-        return Finding::down("no replica is known");
+        return Finding::down("no replica answers")
+            .with("replicas", count.known)
+            .with("living", count.living);
     };
     let request = client.get(replica.url(names::READYZ));
     let answer = request.header(names::INTERNAL_KEY, key).send().await;

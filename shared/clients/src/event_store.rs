@@ -203,7 +203,7 @@ impl EventStore {
         let lease = self
             .upstream
             .pick()
-            .ok_or_else(|| Error::Unavailable("no replica is known".to_owned()))?;
+            .ok_or_else(|| Error::Unavailable("no replica answers".to_owned()))?;
         let request = self.http.request(method, lease.url(path));
         answer(prepare(request.header(names::INTERNAL_KEY, &self.key))).await
     }

@@ -1,10 +1,10 @@
 //! The accept loop. `axum::serve` has no timer on request heads, so a silent connection would stay for ever.
 
+mod stream;
+
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,12 +15,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+
+use crate::proxies::TrustedProxies;
+use crate::shares::{Claim, Holder, Shares};
+use stream::Stream;
 
 /// The target of the line that tells the address; shown at every log level.
 pub(crate) const LISTENING: &str = "listening";
@@ -37,6 +40,12 @@ pub struct Limits {
     /// All header lines together, in bytes.
     pub max_head_bytes: usize,
     pub max_connections: usize,
+    /// Whether anybody may connect. Then a caller that has sent its whole request and closes its sending half is served,
+    /// and at `max_connections` the address that holds the most makes way. Our own services never close half, so that a
+    /// request whose caller is gone is dropped, and wait for their turn.
+    pub for_anybody: bool,
+    /// Whose word counts on who is asking.
+    pub trusted_proxies: TrustedProxies,
     /// How long requests in flight may go on after the shutdown; the containers' grace is 15 s.
     pub drain: Duration,
 }
@@ -49,6 +58,8 @@ impl Limits {
         write_timeout: Duration::from_secs(15),
         max_head_bytes: 64 * 1024,
         max_connections: 4096,
+        for_anybody: false,
+        trusted_proxies: TrustedProxies::NONE,
         drain: Duration::from_secs(10),
     };
 
@@ -58,13 +69,19 @@ impl Limits {
         write_timeout: Duration::from_secs(15),
         max_head_bytes: 16 * 1024,
         max_connections: 16_384,
+        for_anybody: true,
+        trusted_proxies: TrustedProxies::NONE,
         drain: Duration::from_secs(10),
     };
 }
 
-/// Who is at the other end of the connection; in every request's extensions.
+/// Whose request it is; in every request's extensions.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct Caller(pub IpAddr);
+
+/// Ends the connection that a request came on; in every request's extensions.
+#[derive(Clone, Debug)]
+pub struct Connection(pub CancellationToken);
 
 /// Binds, and says where in the log: the supervisor and the tests read the port from that line.
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
@@ -92,16 +109,11 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.max_head_bytes);
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
     let graceful = GracefulShutdown::new();
-
+    let door = Door::new(limits.clone());
     loop {
         let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot.map_err(io::Error::other)?,
+            slot = Arc::clone(&door.slots).acquire_owned() => slot.map_err(io::Error::other)?,
             () = shutdown.cancelled() => break,
         };
         let (stream, peer) = tokio::select! {
@@ -115,28 +127,13 @@ pub async fn serve(
             },
             () = shutdown.cancelled() => break,
         };
-        // Answers are small and awaited; waiting to fill a packet would only delay them.
-        if let Err(fault) = stream.set_nodelay(true) {
-            tracing::debug!(%fault, "setting TCP_NODELAY");
-        }
-        let stream = ImpatientStream {
-            stream,
-            timeout: limits.write_timeout,
-            waiting: None,
+        let Some(claim) = door.admit(peer) else {
+            tracing::debug!(%peer, "connection refused: no room, and nobody who holds as much is idle");
+            continue;
         };
-        let service = router
-            .clone()
-            .map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(Peer(peer));
-                request.map(axum::body::Body::new)
-            });
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let watched = graceful.watch(connection);
+        let serving = door.serve(stream, peer, claim, router.clone(), &graceful);
         tokio::spawn(async move {
-            if let Err(fault) = watched.await {
-                tracing::debug!(%fault, %peer, "connection ended");
-            }
+            serving.await;
             drop(slot);
         });
     }
@@ -154,71 +151,103 @@ pub async fn serve(
     Ok(())
 }
 
-/// A stream whose write fails when it has been pending for the timeout.
-struct ImpatientStream {
-    stream: TcpStream,
-    timeout: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+/// What every connection passes.
+struct Door {
+    http: http1::Builder,
+    limits: Limits,
+    /// Of a service of ours, whose callers wait for their turn.
+    slots: Arc<Semaphore>,
+    /// Of the open port, whose callers make way for each other.
+    shares: Shares,
 }
 
-impl ImpatientStream {
-    fn poll_in_time<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        let written = write(Pin::new(&mut self.stream), cx);
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
+impl Door {
+    fn new(limits: Limits) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(limits.max_head_bytes)
+            .half_close(limits.for_anybody);
+        let (slots, shares) = if limits.for_anybody {
+            (Semaphore::MAX_PERMITS, connections_max(&limits))
+        } else {
+            (limits.max_connections, usize::MAX)
+        };
+        Self {
+            http,
+            limits,
+            slots: Arc::new(Semaphore::new(slots)),
+            shares: Shares::new(shares),
         }
-        let timeout = self.timeout;
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(waiting.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn admit(&self, peer: SocketAddr) -> Option<Claim> {
+        let holder = Holder::at(peer.ip());
+        let claim = self.shares.claim(holder, CancellationToken::new());
+        claim.grow(1).is_ok().then_some(claim)
+    }
+
+    /// Until the connection has ended, by whichever side, or makes way for another.
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        claim: Claim,
+        router: Router,
+        graceful: &GracefulShutdown,
+    ) -> impl Future<Output = ()> + use<> {
+        // Answers are small and awaited; waiting to fill a packet would only delay them.
+        if let Err(fault) = stream.set_nodelay(true) {
+            tracing::debug!(%fault, "setting TCP_NODELAY");
+        }
+        let (stream, claim) = (Arc::new(stream), Arc::new(claim));
+        let io = Stream::new(
+            Arc::clone(&stream),
+            self.limits.write_timeout,
+            Arc::clone(claim.waiting()),
+        );
+        let proxies = self.limits.trusted_proxies.clone();
+        let claimed = Arc::clone(&claim);
+        let service = router.map_request(move |mut request: Request<Incoming>| {
+            let caller = proxies.caller(peer.ip(), request.headers());
+            if caller != peer.ip().to_canonical() {
+                claimed.pass_to(Holder::at(caller));
+            }
+            let extensions = request.extensions_mut();
+            extensions.insert(Caller(caller));
+            extensions.insert(Connection(claimed.ends().clone()));
+            request.map(axum::body::Body::new)
+        });
+        let connection = self
+            .http
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+        let watched = graceful.watch(connection);
+        async move {
+            tokio::select! {
+                ended = watched => if let Err(fault) = ended {
+                    tracing::debug!(%fault, %peer, "connection ended");
+                },
+                () = claim.ended() => tracing::debug!(%peer, "connection made way for another"),
+                () = reset(&stream) => tracing::debug!(%peer, "connection reset"),
+            }
+        }
     }
 }
 
-impl AsyncWrite for ImpatientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_in_time(cx, |stream, cx| stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_in_time(cx, |stream, cx| stream.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    // A TCP stream has nothing to flush: only writes wait for the caller.
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+/// A connection that is passed on takes a second file, so that half of what may be open is for those.
+fn connections_max(limits: &Limits) -> usize {
+    let files = getrlimit(Resource::Nofile).current;
+    let files = files.and_then(|files| usize::try_from(files).ok());
+    let within = files.map_or(usize::MAX, |files| files / 2);
+    limits.max_connections.min(within).max(1)
 }
 
-impl AsyncRead for ImpatientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+/// Until the caller has broken the connection off: what is being done for it is then done for nobody. One that closes its
+/// sending half only has not.
+async fn reset(stream: &TcpStream) {
+    // A failure to watch is no sign of the caller's.
+    if stream.ready(Interest::ERROR).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -236,6 +265,8 @@ mod tests {
         write_timeout: Duration::from_millis(200),
         max_head_bytes: 16 * 1024,
         max_connections: 8,
+        for_anybody: true,
+        trusted_proxies: TrustedProxies::NONE,
         drain: Duration::from_secs(5),
     };
 
@@ -299,13 +330,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_caller_who_never_reads_makes_way() {
+    async fn a_caller_who_never_reads_makes_way_at_both_kinds_of_port() {
+        for for_anybody in [true, false] {
+            never_reads_makes_way(for_anybody).await;
+        }
+    }
+
+    async fn never_reads_makes_way(for_anybody: bool) {
         let large = bytes::Bytes::from(vec![0; 64 << 20]);
         let router = Router::new()
             .route("/large", get(async move || large))
             .route("/", get(async || "handled"));
         let limits = Limits {
             max_connections: 1,
+            for_anybody,
             ..QUICK
         };
         let (address, _shutdown, _server) = start(router, limits).await;
@@ -318,6 +356,111 @@ mod tests {
         next.write_all(request).await.unwrap();
 
         assert!(read_to_close(&mut next).await.ends_with("handled"));
+    }
+
+    /// A connection from one of loopback's addresses.
+    async fn connect_from(address: &str, server: SocketAddr) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket
+            .bind(format!("{address}:0").parse().unwrap())
+            .unwrap();
+        socket.connect(server).await.unwrap()
+    }
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = [0; 1024];
+        let reading = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut answer));
+        let length = reading.await.expect("an answer within 5 s").unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn at_the_bound_the_address_with_the_most_connections_makes_way() {
+        let limits = Limits {
+            max_connections: 4,
+            head_timeout: Duration::from_secs(60),
+            ..QUICK
+        };
+        let router = Router::new().route("/", get(async || "handled"));
+        let (address, _shutdown, _server) = start(router, limits).await;
+        let mut flood = Vec::new();
+        for _ in 0..4 {
+            let mut stream = connect_from("127.0.0.2", address).await;
+            assert!(ask(&mut stream).await.ends_with("handled"));
+            flood.push(stream);
+        }
+
+        let mut other = connect_from("127.0.0.3", address).await;
+        assert!(ask(&mut other).await.ends_with("handled"));
+        let mut more = connect_from("127.0.0.2", address).await;
+        assert!(ask(&mut more).await.ends_with("handled"));
+
+        for place in [0, 1] {
+            assert_eq!(read_to_close(&mut flood[place]).await, "", "{place}");
+        }
+        flood.push(other);
+        for stream in &mut flood[2..] {
+            assert!(ask(stream).await.ends_with("handled"));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_closes_its_half_after_a_whole_request_is_answered_and_half_a_request_is_not() {
+        let slow = async |body: String| {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            body
+        };
+        let router = Router::new().route("/", axum::routing::post(slow));
+        let (address, _shutdown, _server) = start(router, QUICK).await;
+        for (sent, answered) in [("whole", true), ("hal", false)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{sent}");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+
+            let answer = read_to_close(&mut stream).await;
+
+            assert_eq!(answer.ends_with(sent), answered, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_done_for_a_caller_who_broke_off_is_dropped() {
+        let (entered, mut inside) = tokio::sync::mpsc::channel::<()>(1);
+        let dropped = CancellationToken::new();
+        let told = dropped.clone();
+        let handler = async move || {
+            let _guard = told.drop_guard();
+            entered.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let (address, _shutdown, _server) =
+            start(Router::new().route("/", get(handler)), QUICK).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        inside.recv().await.unwrap();
+
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+
+        let waiting = tokio::time::timeout(Duration::from_secs(5), dropped.cancelled()).await;
+        assert!(waiting.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_request_whose_body_is_not_read_arrives() {
+        let refuse = async || (http::StatusCode::FORBIDDEN, "refused");
+        let router = Router::new().route("/", axum::routing::post(refuse));
+        let (address, _shutdown, _server) = start(router, QUICK).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _cut_off = stream.write_all(&vec![b'x'; 1_000_000]).await;
+
+        assert!(read_to_close(&mut stream).await.ends_with("refused"));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Without [`Upstream::watch`] the addresses are taken as they are written, and stay.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use rand::RngExt as _;
 use reqwest::Url;
 use reqwest_middleware::ClientWithMiddleware;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,8 @@ const ROUND: Duration = Duration::from_millis(750);
 /// A replica that has not answered `/healthz` within this is dead: a paused one still accepts connections.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A replica that was silent at so many looks in a row has stopped, and is not waited for. One look may be bad luck.
+const SILENT_LOOKS: u8 = 2;
 
 /// A service behind a comma list of base URLs.
 pub struct Upstream {
@@ -46,7 +49,18 @@ struct Replica {
     /// `http://host:port`, without a slash at the end.
     base_url: String,
     alive: AtomicBool,
+    /// Looks in a row that had no answer in time; one that refuses connections is not silent.
+    silent_looks: AtomicU8,
+    stopped: watch::Sender<bool>,
     in_flight: AtomicUsize,
+}
+
+/// What a look at a replica found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Answers,
+    Refuses,
+    Silent,
 }
 
 /// A replica chosen for one request; counts as in flight until dropped.
@@ -71,15 +85,16 @@ impl Upstream {
         }
     }
 
-    /// The living replica with the fewest requests in flight, at random among equals. If all are dead, one of them: the
-    /// last look may be out of date. `None` if none is known.
+    /// The living replica with the fewest requests in flight, at random among equals. If all are dead, one that is not
+    /// stopped: the last look may be out of date, and it refuses or answers at once. `None` where there is none.
     pub fn pick(&self) -> Option<Lease> {
         let replicas = self.read();
         if replicas.is_empty() {
             return None;
         }
         let (before, after) = replicas.split_at(rand::rng().random_range(0..replicas.len()));
-        let chosen = after.iter().chain(before).min_by_key(|replica| {
+        let started = after.iter().chain(before).filter(|one| !one.has_stopped());
+        let chosen = started.min_by_key(|replica| {
             let dead = !replica.alive.load(Ordering::Relaxed);
             (dead, replica.in_flight.load(Ordering::Relaxed))
         })?;
@@ -169,11 +184,12 @@ impl Upstream {
         let replicas: Vec<_> = self.read().iter().map(Arc::clone).collect();
         let probes = replicas.iter().map(async |replica| {
             let url = format!("{}{}", replica.base_url, schema::names::HEALTHZ);
-            let answer = client.get(url).send().await;
-            replica.set_alive(
-                self.name,
-                answer.is_ok_and(|answer| answer.status().is_success()),
-            );
+            let look = match client.get(url).send().await {
+                Ok(answer) if answer.status().is_success() => Look::Answers,
+                Err(fault) if http_client::failure_code(&fault) == "timeout" => Look::Silent,
+                _ => Look::Refuses,
+            };
+            replica.take_look(self.name, look);
         });
         join_all(probes).await;
     }
@@ -226,8 +242,27 @@ impl Replica {
         Self {
             base_url,
             alive: AtomicBool::new(true),
+            silent_looks: AtomicU8::new(0),
+            stopped: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
         }
+    }
+
+    fn take_look(&self, upstream: &str, look: Look) {
+        let silent_looks = match look {
+            Look::Silent => self.silent_looks.load(Ordering::Relaxed).saturating_add(1),
+            Look::Answers | Look::Refuses => 0,
+        };
+        self.silent_looks.store(silent_looks, Ordering::Relaxed);
+        self.stopped.send_if_modified(|stopped| {
+            let now = silent_looks >= SILENT_LOOKS;
+            std::mem::replace(stopped, now) != now
+        });
+        self.set_alive(upstream, look == Look::Answers);
+    }
+
+    fn has_stopped(&self) -> bool {
+        *self.stopped.borrow()
     }
 
     fn set_alive(&self, upstream: &str, alive: bool) {
@@ -246,6 +281,13 @@ impl Lease {
     /// The whole URL of a path on this replica.
     pub fn url(&self, path_and_query: &str) -> String {
         [&self.0.base_url, path_and_query].concat()
+    }
+
+    /// Until [`Upstream::watch`] has found that the replica answers nobody: what was sent to it is not worth a wait.
+    pub async fn stopped(&self) {
+        let mut stopped = self.0.stopped.subscribe();
+        // The sender lives as long as the lease.
+        let _never_closed = stopped.wait_for(|stopped| *stopped).await;
     }
 
     /// Leaves the replica out until [`Upstream::watch`] finds that it answers.
@@ -386,6 +428,45 @@ mod tests {
 
         assert_eq!(upstream.pick().unwrap().url(""), answers.url());
         assert!(upstream.age().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_has_stopped_is_neither_chosen_nor_waited_for_until_it_answers() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = upstream(&[&format!("http://{}", silent.local_addr().unwrap())]);
+        let sent_before = upstream.pick().unwrap();
+
+        tokio::select! {
+            () = upstream.watch(CancellationToken::new()) => unreachable!("never cancelled"),
+            stopped = tokio::time::timeout(Duration::from_secs(10), sent_before.stopped()) => {
+                assert!(stopped.is_ok());
+            }
+        }
+        assert!(upstream.pick().is_none());
+        assert_eq!(upstream.count(), count(0, 1));
+
+        let router = Router::new().route("/healthz", get(async || "ok"));
+        let _answers = tokio::spawn(async move { axum::serve(silent, router).await.unwrap() });
+        watch_until(&upstream, count(1, 1)).await;
+        assert!(upstream.pick().is_some());
+    }
+
+    #[test]
+    fn one_silent_look_may_be_bad_luck_and_one_that_refuses_has_not_stopped() {
+        let replica = Replica::new("http://a:1".to_owned());
+        for (look, stopped) in [
+            (Look::Silent, false),
+            (Look::Refuses, false),
+            (Look::Silent, false),
+            (Look::Silent, true),
+            (Look::Silent, true),
+            (Look::Refuses, false),
+            (Look::Silent, false),
+            (Look::Answers, false),
+        ] {
+            replica.take_look("test", look);
+            assert_eq!(replica.has_stopped(), stopped);
+        }
     }
 
     #[tokio::test]

@@ -12,6 +12,9 @@ const HEADER_MAX: usize = 4096;
 /// More items than this are refused. Stripe sends one `v1` for each active secret, and a `v0` in test mode.
 const ITEMS_MAX: usize = 16;
 
+/// What the sender of a request that is not taken is told, whatever the reason.
+pub const ADVICE: &str = "sign the exact bytes of the body with the endpoint's secret, now";
+
 /// Why a request is not taken for Stripe's. For a metric's label: the sender is told nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -34,7 +37,7 @@ pub enum Refusal {
     NoSignature,
     #[error("mismatch")]
     Mismatch,
-    /// Signed with one of our secrets, but more than 300 s from now: a replay, or a clock that is wrong.
+    /// More than 300 s from now: a replay, or a clock that is wrong.
     #[error("out_of_tolerance")]
     OutOfTolerance,
 }
@@ -63,12 +66,7 @@ pub fn verify<'a>(
     secrets: impl IntoIterator<Item = impl AsRef<[u8]>>,
     now_unix: i64,
 ) -> Result<(), Refusal> {
-    let mut lines = header_lines.into_iter();
-    let header = lines.next().ok_or(Refusal::Missing)?;
-    if lines.next().is_some() {
-        return Err(Refusal::SeveralHeaders);
-    }
-    let claim = Claim::parse(header)?;
+    let claim = Claim::parse(only_line(header_lines)?)?;
 
     // Every secret is tried, so that the time taken does not tell which one matched.
     let matched = secrets.into_iter().fold(false, |matched, secret| {
@@ -82,6 +80,28 @@ pub fn verify<'a>(
         return Err(Refusal::OutOfTolerance);
     }
     Ok(())
+}
+
+/// What the header shows to be wrong, whatever the body: before a body is read. Right is only what [`verify`] takes.
+pub fn check_header<'a>(
+    header_lines: impl IntoIterator<Item = &'a [u8]>,
+    now_unix: i64,
+) -> Result<(), Refusal> {
+    let claim = Claim::parse(only_line(header_lines)?)?;
+    if moment::is_fresh(claim.unix, now_unix) {
+        Ok(())
+    } else {
+        Err(Refusal::OutOfTolerance)
+    }
+}
+
+fn only_line<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<&'a [u8], Refusal> {
+    let mut lines = lines.into_iter();
+    let line = lines.next().ok_or(Refusal::Missing)?;
+    match lines.next() {
+        None => Ok(line),
+        Some(_) => Err(Refusal::SeveralHeaders),
+    }
 }
 
 /// The header's value for a body signed at `unix` (seconds).

@@ -1,7 +1,6 @@
 //! What every request passes before its path is looked at: framing, host and origin where there are no keys, the caller's
 //! share, the caller's key. And the one line that tells how it was answered.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +11,19 @@ use axum::response::{IntoResponse, Response};
 use http::Method;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use prometheus::IntCounterVec;
+use runtime::base::Base;
+use runtime::clock::Clock;
 use runtime::health::Briefly;
 use runtime::problem::{Code, Problem};
-use runtime::server::Peer;
+use runtime::server::Caller;
+use runtime::shares::Holder;
 use schema::{CorrelationId, names};
+use signature::stripe::{ADVICE, check_header};
 
 use super::rate::{Payer, RateLimit};
 use crate::domain::framing;
-use crate::domain::keys::{self, Caller, Keys, Opens};
+use crate::domain::keys::{self, Keys, Opens};
 use crate::domain::origin::AllowedHosts;
 
 /// What servers write for a caller who left before the answer; nobody receives it.
@@ -34,6 +38,8 @@ pub struct Guard {
     keys: Keys,
     hosts: AllowedHosts,
     rate: Option<RateLimit>,
+    clock: Clock,
+    signature_refusals: IntCounterVec,
 }
 
 /// A refusal, and a header that goes beside its problem.
@@ -44,11 +50,21 @@ struct Refusal {
 
 impl Guard {
     /// A rate of 0 is no limit.
-    pub fn new(keys: Keys, hosts: AllowedHosts, rate_per_s: u32) -> Self {
+    pub fn new(keys: Keys, hosts: AllowedHosts, rate_per_s: u32, base: &Base) -> Self {
+        let signature_refusals = base.metrics.counters(
+            "stripe_signature_refusals_total",
+            "Requests whose signature was refused by its header alone, before the body was read.",
+            "reason",
+        );
+        for refusal in signature::stripe::Refusal::ALL {
+            signature_refusals.with_label_values(&[refusal.to_string()]);
+        }
         Self {
             keys,
             hosts,
             rate: NonZeroU32::new(rate_per_s).map(RateLimit::new),
+            clock: base.clock.clone(),
+            signature_refusals,
         }
     }
 
@@ -64,6 +80,7 @@ impl Guard {
         }
         let caller = self.caller(&head.headers);
         self.take_share(head, caller)?;
+        self.check_signature_header(head)?;
         let opens = caller.map(|caller| &caller.opens);
         if !self.may_see_operation(head, opens) {
             head.extensions.insert(Briefly);
@@ -82,6 +99,20 @@ impl Guard {
         Ok(())
     }
 
+    /// Anybody may post as Stripe: who did not even sign keeps no room for a body.
+    fn check_signature_header(&self, head: &Parts) -> Result<(), Refusal> {
+        if head.uri.path() != names::INGEST_STRIPE || head.method != Method::POST {
+            return Ok(());
+        }
+        let lines = head.headers.get_all(names::STRIPE_SIGNATURE).into_iter();
+        let now_unix = self.clock.now().as_second();
+        check_header(lines.map(HeaderValue::as_bytes), now_unix).map_err(|refusal| {
+            let reason = [refusal.to_string()];
+            self.signature_refusals.with_label_values(&reason).inc();
+            Refusal::closing(Code::InvalidSignature.because(ADVICE))
+        })
+    }
+
     /// Whether `/readyz` is told in full. Without keys a foreign name gets it too, as probes need, but not the whole.
     fn may_see_operation(&self, head: &Parts, opens: Option<&Opens>) -> bool {
         if self.keys.are_needed() {
@@ -91,13 +122,13 @@ impl Guard {
         }
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Option<&Caller> {
+    fn caller(&self, headers: &HeaderMap) -> Option<&keys::Caller> {
         let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         self.keys.identify(shown)
     }
 
     /// A wrong key pays from its address, so that keys cannot be guessed without bound.
-    fn take_share(&self, head: &Parts, caller: Option<&Caller>) -> Result<(), Refusal> {
+    fn take_share(&self, head: &Parts, caller: Option<&keys::Caller>) -> Result<(), Refusal> {
         let Some(rate) = self
             .rate
             .as_ref()
@@ -105,10 +136,10 @@ impl Guard {
         else {
             return Ok(());
         };
-        let payer = match (caller, head.extensions.get::<Peer>()) {
+        let payer = match (caller, head.extensions.get()) {
             (Some(caller), _) => Payer::Key(caller.key),
-            (None, Some(Peer(peer))) => Payer::at(SocketAddr::ip(peer)),
-            (None, None) => Payer::unknown(),
+            (None, Some(Caller(address))) => Payer::Address(Holder::at(*address)),
+            (None, None) => Payer::Address(Holder::unknown()),
         };
         rate.take(&payer).map_err(Refusal::rate_limited)
     }

@@ -5,6 +5,7 @@ pub mod guard;
 pub mod openapi;
 pub mod proxy;
 pub mod rate;
+pub mod rooms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use schema::names;
 use schema::webhooks::{BATCH_BYTES_MAX, PAYLOAD_MAX};
 
 use crate::upstreams::Service;
-use proxy::{Proxy, Room};
+use proxy::Proxy;
+use rooms::Room;
 
 /// The largest body of an ordinary request, in bytes.
 const BODY_MAX: usize = 256 * 1024;

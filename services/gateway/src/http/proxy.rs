@@ -5,7 +5,6 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -13,19 +12,20 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use runtime::problem::{Code, Problem};
+use runtime::shares::Claim;
 use runtime::upstream::{Lease, Upstream};
 use runtime::{extract, http_client, internal_key};
 use schema::{CorrelationId, names};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Route;
 use super::guard::BoundTo;
+use super::rooms::{Asker, Rooms, Unread};
 use crate::domain::framing;
 use crate::upstreams::{KEY_REFUSED, Upstreams};
 
@@ -49,20 +49,8 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
 
 /// Seconds after which a caller may find a living replica.
 const RETRY_AFTER_S: u64 = 2;
-/// Bodies of requests in flight, all together, in bytes; Stripe's events have as much for themselves.
-const BODIES_MAX: usize = 128 << 20;
-/// Bodies of batches in flight: four of the longest.
-const BATCHES_MAX: usize = 64 << 20;
-
-/// What the bodies of requests in flight are kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    Shared,
-    /// Of its own, so that no other caller holds up Stripe's events, nor one of those without a key the others.
-    Stripe,
-    /// Of its own, so that a few long bodies do not hold up many short ones.
-    Batches,
-}
+/// A longer answer is taken from its replica as a whole, so that a caller who does not read it keeps no replica.
+const STREAMED_MAX: u64 = 64 * 1024;
 
 /// Passes requests on to the replicas.
 pub struct Proxy {
@@ -70,23 +58,6 @@ pub struct Proxy {
     upstreams: Arc<Upstreams>,
     rooms: Rooms,
     key: HeaderValue,
-}
-
-/// A permit is a byte of a body that has come.
-struct Rooms {
-    shared: Semaphore,
-    stripe: Semaphore,
-    batches: Semaphore,
-}
-
-impl Rooms {
-    fn of(&self, room: Room) -> &Semaphore {
-        match room {
-            Room::Shared => &self.shared,
-            Room::Stripe => &self.stripe,
-            Room::Batches => &self.batches,
-        }
-    }
 }
 
 /// A request for a service, before a replica is chosen.
@@ -104,11 +75,7 @@ impl Proxy {
             client: http_client::forwarding(),
             upstreams,
             key,
-            rooms: Rooms {
-                shared: Semaphore::new(BODIES_MAX),
-                stripe: Semaphore::new(BODIES_MAX),
-                batches: Semaphore::new(BATCHES_MAX),
-            },
+            rooms: Rooms::new(),
         }
     }
 
@@ -119,25 +86,37 @@ impl Proxy {
         } else {
             0
         };
-        let room = self.rooms.of(route.room);
-        let (mut outgoing, _held) = Outgoing::read(request, limit, room).await?;
+        let asker = Asker::of(request.extensions());
+        let claim = self.rooms.claim_for_body(route.room, &asker);
+        let mut outgoing = Outgoing::read(request, limit, &claim).await?;
         let key = self.key.clone();
         outgoing.headers.insert(names::INTERNAL_KEY, key);
         let upstream = self.upstreams.of(route.service);
-        self.send(upstream, &outgoing, route.timeout).await
+        let deadline = Instant::now() + route.timeout;
+        let (answer, replica) = self.send(upstream, &outgoing, deadline).await?;
+        self.answer_of(answer, replica, &asker, deadline).await
     }
 
     async fn send(
         &self,
         upstream: &Upstream,
         outgoing: &Outgoing,
-        timeout: Duration,
-    ) -> Result<Response, Problem> {
-        let deadline = Instant::now() + timeout;
+        deadline: Instant,
+    ) -> Result<(http::Response<Incoming>, Lease), Problem> {
         let mut chosen = upstream.pick();
         while let Some(replica) = chosen {
             let sent = self.client.request(outgoing.request(&replica)?);
-            let Ok(answer) = tokio::time::timeout_at(deadline, sent).await else {
+            let answer = tokio::select! {
+                answer = tokio::time::timeout_at(deadline, sent) => answer.ok(),
+                () = replica.stopped() => {
+                    if is_safe(&outgoing.method) {
+                        chosen = upstream.pick_living();
+                        continue;
+                    }
+                    None
+                }
+            };
+            let Some(answer) = answer else {
                 return Err(Code::UpstreamTimeout.because(format!(
                     "{} did not answer in time; the request may have been carried out",
                     upstream.name
@@ -148,7 +127,7 @@ impl Proxy {
                     let detail = format!("{} {KEY_REFUSED}", upstream.name);
                     return Err(Code::UpstreamFailed.because(detail));
                 }
-                Ok(answer) => return Ok(answer_of(answer, replica, deadline)),
+                Ok(answer) => return Ok((answer, replica)),
                 // A connection that never was carried nothing; anything later may have been acted on.
                 Err(fault) if fault.is_connect() => {
                     tracing::warn!(
@@ -171,28 +150,69 @@ impl Proxy {
             .because(format!("no replica of {} answers", upstream.name))
             .retry_after(RETRY_AFTER_S))
     }
+
+    /// What the caller gets of an answer. The replica is busy with the request until its last byte has come.
+    async fn answer_of(
+        &self,
+        answer: http::Response<Incoming>,
+        replica: Lease,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> Result<Response, Problem> {
+        let (parts, body) = answer.into_parts();
+        let body = match body.size_hint().exact() {
+            Some(length) if length > STREAMED_MAX => {
+                Body::new(self.take_whole(body, length, asker, deadline).await?)
+            }
+            _ => Body::new(AnswerBody {
+                body,
+                deadline,
+                waiting: None,
+                _busy: replica,
+            }),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = parts.status;
+        for name in RESPONSE_HEADERS {
+            if let Some(value) = parts.headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        Ok(response)
+    }
+
+    async fn take_whole(
+        &self,
+        body: Incoming,
+        length: u64,
+        asker: &Asker,
+        deadline: Instant,
+    ) -> Result<Unread, Problem> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let claim = self.rooms.claim_for_answer(length, asker);
+        let claim = claim.map_err(|_| no_room("answers are unread"))?;
+        match tokio::time::timeout_at(deadline, body.collect()).await {
+            Ok(Ok(whole)) => Ok(Unread::new(whole.to_bytes(), claim)),
+            Ok(Err(_)) => Err(Code::UpstreamFailed.because("the answer broke off")),
+            Err(_) => Err(Code::UpstreamTimeout.because("the answer did not come in time")),
+        }
+    }
 }
 
 impl Outgoing {
-    /// The room that the body takes is held by the permit.
-    async fn read(
-        request: Request,
-        limit: usize,
-        room: &Semaphore,
-    ) -> Result<(Self, Option<SemaphorePermit<'_>>), Problem> {
+    /// The room that the body takes is the claim's, which waits for the caller until the body has come.
+    async fn read(request: Request, limit: usize, claim: &Claim) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let mut held: Option<SemaphorePermit<'_>> = None;
         let take_room = |length| {
-            // Where there is none, what came is not kept.
-            let before = held.take();
-            let mut more = take(room, length)?;
-            if let Some(before) = before {
-                more.merge(before);
-            }
-            held = Some(more);
-            Ok(())
+            claim.waiting().restart();
+            let taken = claim.grow(length);
+            taken.map_err(|_| no_room("bodies are being read"))
         };
-        let body = extract::read_body_into_room(body, limit, take_room).await?;
+        let body = tokio::select! {
+            body = extract::read_body_into_room(body, limit, take_room) => body?,
+            () = claim.ended() => return Err(no_room("bodies are being read")),
+        };
+        claim.waiting().end();
         let mut headers = HeaderMap::with_capacity(REQUEST_HEADERS.len() + 3);
         for name in &REQUEST_HEADERS {
             if let Some(value) = parts.headers.get(name) {
@@ -208,13 +228,12 @@ impl Outgoing {
         if let Some(BoundTo(client)) = parts.extensions.get() {
             headers.insert(names::CLIENT, client.clone());
         }
-        let outgoing = Self {
+        Ok(Self {
             method: parts.method,
             uri: parts.uri,
             headers,
             body,
-        };
-        Ok((outgoing, held))
+        })
     }
 
     /// The request as it goes to one replica.
@@ -232,36 +251,19 @@ impl Outgoing {
     }
 }
 
-fn take(room: &Semaphore, length: usize) -> Result<SemaphorePermit<'_>, Problem> {
-    let permits = u32::try_from(length).ok();
-    permits
-        .and_then(|permits| room.try_acquire_many(permits).ok())
-        .ok_or_else(|| {
-            Code::Unavailable
-                .because("too many bodies are being read at once")
-                .retry_after(RETRY_AFTER_S)
-        })
+fn no_room(what: &str) -> Problem {
+    Code::Unavailable
+        .because(format!("too many {what} at once"))
+        .retry_after(RETRY_AFTER_S)
+}
+
+/// Whether it is as good to ask twice.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn has_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
-}
-
-fn answer_of(answer: http::Response<Incoming>, replica: Lease, deadline: Instant) -> Response {
-    let (parts, body) = answer.into_parts();
-    let mut response = Response::new(Body::new(AnswerBody {
-        body,
-        deadline,
-        waiting: None,
-        _busy: replica,
-    }));
-    *response.status_mut() = parts.status;
-    for name in RESPONSE_HEADERS {
-        if let Some(value) = parts.headers.get(&name) {
-            response.headers_mut().insert(name, value.clone());
-        }
-    }
-    response
 }
 
 /// What a replica answers; broken off at the deadline.

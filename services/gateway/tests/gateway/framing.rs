@@ -99,7 +99,7 @@ async fn a_request_hidden_behind_another_is_not_answered() {
     ] {
         let hidden = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let request = format!(
-            "POST /ingest/stripe HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n0\r\n\r\n{hidden}"
+            "POST /webhooks/events HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n0\r\n\r\n{hidden}"
         );
 
         let answer = exchange(gateway.address, request.as_bytes()).await;
@@ -107,7 +107,7 @@ async fn a_request_hidden_behind_another_is_not_answered() {
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
         assert!(answer.contains("connection: close"), "{answer}");
         let seen = fake.take_one();
-        assert_eq!(seen.uri.path(), "/ingest/stripe");
+        assert_eq!(seen.uri.path(), "/webhooks/events");
         assert!(seen.body.is_empty());
         assert!(!seen.headers.contains_key("transfer-encoding"));
     }

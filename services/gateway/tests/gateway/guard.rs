@@ -1,13 +1,15 @@
+use std::net::SocketAddr;
+
 use axum::body::Body;
 use axum::extract::Request;
 use gateway::config::Config;
 use http::StatusCode;
 use runtime::config::{List, Secrets};
-use runtime::server::Peer;
+use runtime::server::Caller;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
-use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router, text};
+use crate::support::{Fake, Lines, all_at, ask, assert_problem, get, router, signature, text};
 
 #[tokio::test]
 async fn with_keys_only_stripe_probes_and_the_documents_come_in_without_one() {
@@ -173,6 +175,7 @@ async fn an_open_gateway_answers_no_page_of_another_site_and_one_with_keys_needs
         for (method, path, host, (name, value), expected) in table {
             let request = Request::builder().method(method).uri(path);
             let request = request.header("authorization", "Bearer all");
+            let request = request.header("stripe-signature", signature());
             let request = request.header("host", host).header(name, value);
             let request = request.body(Body::empty()).unwrap();
             let status = router.clone().oneshot(request).await.unwrap().status();
@@ -223,7 +226,8 @@ async fn a_caller_over_its_share_is_told_to_wait_and_others_are_not() {
         ..all_at(&[&fake.url()])
     });
     let events = |key: &str, peer: &str| {
-        let request = Request::get("/events").extension(Peer(peer.parse().unwrap()));
+        let peer: SocketAddr = peer.parse().unwrap();
+        let request = Request::get("/events").extension(Caller(peer.ip()));
         if key.is_empty() {
             request
         } else {

@@ -1,10 +1,12 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::response::IntoResponse as _;
+use futures_util::future::join_all;
 use gateway::config::Config;
 use http::StatusCode;
 use runtime::config::List;
 use runtime::http_client;
+use tokio::net::TcpListener;
 
 use crate::support::{Fake, Running, all_at, get, json, nobody, router, until};
 
@@ -87,4 +89,42 @@ async fn a_service_that_is_itself_unready_counts_as_down() {
         json(told).await["dependencies"]["event-store"]["reason"],
         "answered 503"
     );
+}
+
+#[tokio::test]
+async fn who_waits_for_a_replica_that_has_stopped_is_answered_by_a_living_one_or_told_at_once() {
+    let living = Fake::start().await;
+    let stopped = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stopped_url = format!("http://{}", stopped.local_addr().unwrap());
+    let gateway = Running::start(all_at(&[&living.url(), &stopped_url])).await;
+    let client = http_client::single_try(Duration::from_secs(12));
+    let started = Instant::now();
+    let path = |n: usize| gateway.url(&format!("/webhooks/deliveries?n={n}"));
+
+    // At once, while it is not known yet who has stopped.
+    let reads = (0..8).map(|n| client.get(path(n)).send());
+    let posts = (0..8).map(|_| client.post(gateway.url("/webhooks/events")).body("").send());
+    let (reads, posts) = tokio::join!(join_all(reads), join_all(posts));
+
+    assert!(started.elapsed() < Duration::from_secs(10));
+    for read in reads {
+        assert_eq!(read.unwrap().status(), StatusCode::OK);
+    }
+    let statuses: Vec<_> = posts
+        .into_iter()
+        .map(|post| post.unwrap().status())
+        .collect();
+    let told = |status: StatusCode| statuses.iter().filter(|one| **one == status).count();
+    assert!(told(StatusCode::GATEWAY_TIMEOUT) > 0, "{statuses:?}");
+    assert_eq!(
+        told(StatusCode::GATEWAY_TIMEOUT) + told(StatusCode::OK),
+        statuses.len()
+    );
+
+    let started = Instant::now();
+    for n in 0..20 {
+        let answer = client.get(path(n)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    assert!(started.elapsed() < Duration::from_secs(2));
 }

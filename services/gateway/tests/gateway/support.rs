@@ -84,6 +84,11 @@ impl Fake {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 
+    /// How many requests came.
+    pub(crate) fn seen(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
     pub(crate) fn take_one(&self) -> Seen {
         let mut seen = self.take_seen();
         assert_eq!(seen.len(), 1);
@@ -123,8 +128,20 @@ pub(crate) fn router(config: Config) -> Router {
     App::build(config, Clock::system()).unwrap().router()
 }
 
+/// What stands in for Stripe's signature where only its shape counts.
+pub(crate) fn signature() -> String {
+    let now = Clock::system().now().as_second();
+    signature::stripe::sign("secret", now, b"")
+}
+
 pub(crate) async fn ask(router: &Router, request: http::request::Builder, body: Body) -> Response {
-    let request = request.header("host", "localhost").body(body).unwrap();
+    let mut request = request.header("host", "localhost").body(body).unwrap();
+    if request.uri().path() == "/ingest/stripe" {
+        let headers = request.headers_mut();
+        headers
+            .entry("stripe-signature")
+            .or_insert_with(|| signature().parse().unwrap());
+    }
     router.clone().oneshot(request).await.unwrap()
 }
 

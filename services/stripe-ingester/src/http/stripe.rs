@@ -10,7 +10,7 @@ use runtime::problem::{Code, Problem};
 use schema::intake::Receipt;
 use schema::names;
 use serde::Serialize;
-use signature::stripe::verify;
+use signature::stripe::{ADVICE, verify};
 
 use super::Ingester;
 use crate::domain::{normalize::normalize, parse::parse};
@@ -69,8 +69,7 @@ impl Ingester {
         )
         .map_err(|refusal| {
             self.metrics.count_refusal(refusal);
-            Code::InvalidSignature
-                .because("sign the exact bytes of the body with the endpoint's secret, now")
+            Code::InvalidSignature.because(ADVICE)
         })
     }
 }
