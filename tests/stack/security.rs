@@ -201,6 +201,31 @@ fn repeated(line: &str) -> String {
 }
 
 #[tokio::test]
+async fn every_query_of_the_table_is_answered_as_it_says_in_words_of_ours() {
+    let hub = Hub::start().await.unwrap();
+    let rows = rows("queries.tsv");
+    assert!(rows.len() > 90);
+
+    for row in rows {
+        let [name, path, status, code] = row.as_slice() else {
+            panic!("four columns: {row:?}");
+        };
+        let path = String::from_utf8(bytes_of(path, "")).unwrap();
+
+        let answer = api::get(&hub.url(&path)).await.unwrap();
+
+        let text = answer.text();
+        assert_eq!(answer.status.as_str(), status, "{name}: {text}");
+        if status != "200" {
+            assert_eq!(&answer.code(), code, "{name}");
+            for word in ["deserialize", "variant", "field", "digit", "canary"] {
+                assert!(!text.contains(word), "{name}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_framing_of_the_table_is_answered_as_it_says() {
     let hub = Hub::start().await.unwrap();
     let rows = rows("framing.tsv");

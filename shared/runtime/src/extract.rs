@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::HttpBody as _;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use http::{header, request::Parts};
@@ -11,6 +12,7 @@ use http_body_util::BodyExt as _;
 use schema::CorrelationId;
 use serde::de::DeserializeOwned;
 
+use crate::complaint;
 use crate::problem::{Code, Problem};
 
 /// A body that trickles is cut off after this.
@@ -127,7 +129,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const LIMIT: usize> FromRequest<S> for
         }
         serde_json::from_slice(&body)
             .map(Self)
-            .map_err(|fault| Code::InvalidPayload.because(fault.to_string()))
+            .map_err(|fault| Code::InvalidPayload.because(complaint::of_body(&fault.to_string())))
     }
 }
 
@@ -140,8 +142,15 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|fault| Code::InvalidQuery.because(fault.body_text()))
+            .map_err(|fault| Code::InvalidQuery.because(query_complaint(&fault)))
     }
+}
+
+/// What axum says of a query, without its own words before it.
+pub(crate) fn query_complaint(fault: &QueryRejection) -> String {
+    let said = fault.body_text();
+    let complaint = said.strip_prefix("Failed to deserialize query string: ");
+    complaint::of_query(complaint.unwrap_or(&said))
 }
 
 /// A part of the path; one that is not UTF-8 names nothing.

@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod clock;
+mod complaint;
 pub mod config;
 pub mod disk;
 pub mod extract;
