@@ -30,11 +30,13 @@ use receiver::Receiver;
 const DELAY_MAX_MS: u64 = 600_000;
 
 /// Keeps nobody when it is told to stop: what is in flight is cut off, as by a receiver that dies.
-const LIMITS: Limits = Limits {
-    max_connections: 16_384,
-    drain: Duration::ZERO,
-    ..Limits::INTERNAL
-};
+fn limits() -> Limits {
+    Limits {
+        max_connections: 16_384,
+        drain: Duration::ZERO,
+        ..Limits::INTERNAL
+    }
+}
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -163,7 +165,7 @@ pub async fn serve(
     });
     desk.printer.listening(address);
     let router = routes::router(Arc::clone(&desk));
-    let served = server::serve(listener, router, LIMITS, shutdown).await;
+    let served = server::serve(listener, router, limits(), shutdown).await;
     let counts = desk.receiver().counts();
     desk.printer.end(counts, printed).await;
     served

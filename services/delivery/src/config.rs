@@ -1,6 +1,5 @@
 //! What delivery can be told.
 
-
 use runtime::config::{self, List};
 use runtime::internal_key::InternalKey;
 use secrecy::SecretString;
