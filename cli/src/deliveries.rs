@@ -120,7 +120,7 @@ async fn show(gateway: &Gateway, delivery_id: &str, json: bool) -> anyhow::Resul
     Ok(())
 }
 
-fn table(deliveries: &[DeliveryView]) -> String {
+pub(crate) fn table(deliveries: &[DeliveryView]) -> String {
     let mut table = output::table([
         "CREATED", "DELIVERY", "EVENT", "TYPE", "CLIENT", "ENDPOINT", "STATUS", "ATTEMPTS", "CODE",
         "WHY", "NEXT",

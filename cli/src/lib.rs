@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod healthcheck;
 pub mod listen;
 pub mod output;
+pub mod pages;
 pub mod send;
 pub mod settings;
 pub mod supervisor;

@@ -1,7 +1,7 @@
 //! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them, receives webhooks.
 
 use clap::{Parser, Subcommand};
-use signalpost::{backup, deliveries, endpoints, events, healthcheck, listen, send, up};
+use signalpost::{backup, deliveries, endpoints, events, healthcheck, listen, pages, send, up};
 
 #[derive(Parser)]
 #[command(name = "signalpost", version, about, max_term_width = 100)]
@@ -27,6 +27,8 @@ enum Command {
     Deliveries(deliveries::Arguments),
     /// Send a delivery again, whatever became of it
     Retry(deliveries::Retry),
+    /// List the pages that nobody on call has got; `resend` sends them again
+    Pages(pages::Arguments),
     /// Receive webhooks: print them, verify them, answer as told
     Listen(listen::Arguments),
     /// Copy the stores of running services into a directory
@@ -52,6 +54,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Endpoints(arguments) => endpoints::run(arguments).await,
         Command::Deliveries(arguments) => deliveries::run(arguments).await,
         Command::Retry(arguments) => deliveries::retry(arguments).await,
+        Command::Pages(arguments) => pages::run(arguments).await,
         Command::Listen(arguments) => listen::run(arguments).await,
         Command::Backup(arguments) => backup::run(arguments).await,
         Command::Healthcheck { url } => healthcheck::run(&url).await,

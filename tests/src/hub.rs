@@ -58,6 +58,7 @@ impl Hub {
             ("STRIPE_API_KEY", STRIPE_API_KEY),
             (internal_key::VARIABLE, INTERNAL_KEY),
             ("DELIVERY_SCHEDULE_S", &schedule),
+            ("PAGERDUTY_SCHEDULE_S", &schedule),
             ("DELIVERY_ALLOW_NETS", LOOPBACK),
         ]
         .iter()

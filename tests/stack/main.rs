@@ -8,6 +8,7 @@ mod command;
 mod doors;
 mod failures;
 mod metrics;
+mod pages;
 mod recovery;
 mod scenarios;
 mod secrets;

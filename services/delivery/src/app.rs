@@ -29,7 +29,7 @@ use crate::domain::ids::{EndpointId, PAGERDUTY};
 use crate::http;
 use crate::storage::{self, Options, Storage};
 use crate::worker::send::Senders;
-use crate::worker::vitals::Vitals;
+use crate::worker::vitals::{Facts, Vitals, age_s};
 use crate::worker::{Chance, Outside, Worker};
 
 /// A feed that was not read for so long is behind: three polls.
@@ -84,6 +84,7 @@ impl App {
             chance: surroundings.chance,
             defaults: Defaults {
                 policy: config.policy().context("DELIVERY_SCHEDULE_S")?,
+                pages: config.pages_policy().context("PAGERDUTY_SCHEDULE_S")?,
                 nets: config.nets().map_err(anyhow::Error::msg)?,
             },
             bounds: config.bounds(),
@@ -134,6 +135,7 @@ impl App {
         let storage = Arc::clone(&self.storage);
         let feed = Arc::clone(&self.vitals);
         let destination = Arc::clone(&self.vitals);
+        let (pages, worker) = (Arc::clone(&self.vitals), Arc::clone(&self.worker));
         Health::new()
             .needs("storage", move || {
                 let finding = look_at_storage(storage.as_ref());
@@ -145,6 +147,11 @@ impl App {
             })
             .tells(PAGERDUTY, move || {
                 let finding = look_at_destination(&destination);
+                async move { finding }
+            })
+            // A PagerDuty that is down must not take delivery out of a balancer.
+            .tells("pages", move || {
+                let finding = look_at_pages(&pages, worker.now());
                 async move { finding }
             })
     }
@@ -240,4 +247,20 @@ fn look_at_destination(vitals: &Vitals) -> Finding {
         }
     };
     finding.with("exhausted_since_start", facts.exhausted)
+}
+
+fn look_at_pages(vitals: &Vitals, now: Timestamp) -> Finding {
+    let Facts {
+        pages, pages_at, ..
+    } = vitals.facts();
+    let why = pages.reasons();
+    let finding = match (&why, pages_at) {
+        (Some(why), _) => Finding::degraded(format!("pages are not delivered: {why}")),
+        (None, None) => Finding::degraded("undelivered pages have not been looked for yet"),
+        (None, Some(_)) => Finding::up(),
+    };
+    finding
+        .with("undelivered", pages.count)
+        .with("oldest_age_s", age_s(pages.oldest, now))
+        .with("why", why)
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::domain::egress::Nets;
-use crate::domain::schedule::{DEFAULT_WAITS_S, Policy};
+use crate::domain::schedule::{DEFAULT_WAITS_S, PAGES_WAITS_S, Policy};
 use crate::storage::Vault;
 use crate::worker::Bounds;
 
@@ -26,7 +26,10 @@ pub struct Config {
     pub pagerduty_url: String,
     /// `PAGERDUTY_TIMEOUT_MS`: one deadline over connecting, headers and body. Default 15000.
     pub pagerduty_timeout_ms: u64,
-    /// `DELIVERY_SCHEDULE_S`: the wait before each attempt, in seconds; their number is the number of attempts.
+    /// `PAGERDUTY_SCHEDULE_S`: the wait before each attempt of a page, in seconds; the last as `30x2878` where it comes 2,878
+    /// times. Default 0,2,5,10,20,30x2878: up to a day.
+    pub pagerduty_schedule_s: List,
+    /// `DELIVERY_SCHEDULE_S`: of clients' endpoints that ask for no other, the wait before each attempt, in seconds; their number is the number of attempts.
     /// Default 0,5,300,1800,7200,18000,36000,36000.
     pub delivery_schedule_s: List,
     /// `DELIVERY_RETENTION_DAYS`: ended deliveries leave after this; 7 at least, since so long a key gets the same answer.
@@ -58,6 +61,7 @@ impl Default for Config {
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
             pagerduty_url: "http://127.0.0.1:3006/destinations/pagerduty".to_owned(),
             pagerduty_timeout_ms: 15_000,
+            pagerduty_schedule_s: pages_schedule(),
             delivery_schedule_s: List(DEFAULT_WAITS_S.map(|wait| wait.to_string()).to_vec()),
             delivery_retention_days: 30,
             delivery_allow_nets: List::of(&[]),
@@ -70,7 +74,26 @@ impl Default for Config {
     }
 }
 
+fn pages_schedule() -> List {
+    let (waits, times) = PAGES_WAITS_S;
+    let mut items = waits.map(|wait| wait.to_string());
+    if let Some(last) = items.last_mut() {
+        *last = format!("{last}x{times}");
+    }
+    List(items.to_vec())
+}
+
 impl Config {
+    /// When a page is tried. `None` unless it is one to 64 waits of at most 30 days, the last of which may come 86,400 times,
+    /// or 64 where it is none.
+    pub fn pages_policy(&self) -> Option<Policy> {
+        let (last, before) = self.pagerduty_schedule_s.0.split_last()?;
+        let (last, times) = last.split_once('x').unwrap_or((last, "1"));
+        let waits = before.iter().map(String::as_str).chain([last.trim()]);
+        let waits: Result<Vec<u64>, _> = waits.map(str::parse).collect();
+        Policy::of_pages(&waits.ok()?, times.trim().parse().ok()?)
+    }
+
     /// `None` unless it is one to 64 waits in seconds, of at most 30 days.
     pub fn policy(&self) -> Option<Policy> {
         let waits: Result<Vec<u64>, _> = self
@@ -134,6 +157,13 @@ impl config::Config for Config {
         if !(1..=120_000).contains(&self.pagerduty_timeout_ms) {
             complaints.push("PAGERDUTY_TIMEOUT_MS: 1 to 120000".to_owned());
         }
+        if self.pages_policy().is_none() {
+            complaints.push(
+                "PAGERDUTY_SCHEDULE_S: 1 to 64 waits in seconds, the last as 30x2878 where it comes so often, at most \
+                 86400 times"
+                    .to_owned(),
+            );
+        }
         if self.policy().is_none() {
             complaints.push(
                 "DELIVERY_SCHEDULE_S: 1 to 64 waits in seconds, each at most 30 days".to_owned(),
@@ -186,6 +216,8 @@ mod tests {
         assert_eq!(complaints.len(), 1);
         assert!(complaints[0].starts_with("SIGNALPOST_INTERNAL_KEY"));
         assert_eq!(Config::default().policy(), Some(Policy::default()));
+        let pages = Config::default().pages_policy().unwrap();
+        assert_eq!(pages.max_attempts(), 2_883);
     }
 
     #[test]
@@ -197,6 +229,13 @@ mod tests {
             ("EVENT_STORE_URL", "127.0.0.1:3003"),
             ("PAGERDUTY_URL", "ftp://pager"),
             ("PAGERDUTY_TIMEOUT_MS", "0"),
+            ("PAGERDUTY_SCHEDULE_S", "0,soon"),
+            ("PAGERDUTY_SCHEDULE_S", "0,2x3,5"),
+            ("PAGERDUTY_SCHEDULE_S", "0,2x"),
+            ("PAGERDUTY_SCHEDULE_S", "0x1000"),
+            ("PAGERDUTY_SCHEDULE_S", "0,30x0"),
+            ("PAGERDUTY_SCHEDULE_S", "0,30x86401"),
+            ("DELIVERY_SCHEDULE_S", "0,30x2"),
             ("DELIVERY_SCHEDULE_S", "0,soon"),
             ("DELIVERY_SCHEDULE_S", "0,-5"),
             ("DELIVERY_RETENTION_DAYS", "6"),
@@ -209,5 +248,7 @@ mod tests {
             assert!(text.contains(name), "{name}={value}: {text}");
         }
         assert_eq!(complaints("DELIVERY_SCHEDULE_S", "0, 1, 2"), None);
+        assert_eq!(complaints("PAGERDUTY_SCHEDULE_S", "0, 1, 2 x 9"), None);
+        assert_eq!(complaints("PAGERDUTY_SCHEDULE_S", "0,1"), None);
     }
 }

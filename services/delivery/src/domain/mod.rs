@@ -9,6 +9,7 @@ pub mod headers;
 pub mod ids;
 pub mod intake;
 pub mod now;
+pub mod pages;
 pub mod queues;
 pub mod result;
 pub mod rollup;

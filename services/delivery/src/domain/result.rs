@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use runtime::http_client::FAILURE_CODES;
 
 use super::queues::Answer;
 use super::schedule::RetryAfter;
+
+/// The words of answers that are no success.
+const OF_RESPONSES: [&str; 5] = ["redirect", "gone", "http_4xx", "http_5xx", "http_status"];
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,13 @@ impl Verdict {
             (None, _) if is_out_of_reach(error) => Answer::Unreachable,
             _ => Answer::Failed,
         }
+    }
+
+    /// Every error that a failure can have.
+    pub fn errors() -> impl Iterator<Item = &'static str> {
+        OF_RESPONSES
+            .into_iter()
+            .chain(FAILURE_CODES.iter().copied())
     }
 
     /// The metric's label: `success`, or the error.
@@ -176,6 +187,16 @@ mod tests {
         ] {
             assert_eq!(Verdict::of_response(status, None).word(), word, "{status}");
         }
+    }
+
+    #[test]
+    fn every_answer_that_is_no_success_has_an_error_of_the_list() {
+        let errors: Vec<&str> = Verdict::errors().collect();
+        for status in (0..=199).chain(300..=999) {
+            let word = Verdict::of_response(status, None).word();
+            assert!(errors.contains(&word), "{status} {word}");
+        }
+        assert!(!errors.contains(&"success"));
     }
 
     #[test]

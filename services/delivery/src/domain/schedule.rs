@@ -20,14 +20,28 @@ const LONGEST_S: u64 = 30 * 24 * 3600;
 
 const ATTEMPTS_MAX: usize = 64;
 
+/// Pages are tried soon and often, and for a day: somebody is to be woken, and PagerDuty bears a request each half minute.
+/// The last wait comes so often.
+pub const PAGES_WAITS_S: ([u64; 6], u32) = ([0, 2, 5, 10, 20, 30], 2_878);
+
+/// As [`RETRY_AFTER_MAX`], of PagerDuty for a page.
+const PAGES_RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_secs(15);
+
+/// The most that a last wait can come: a month of half minutes.
+const REPEATS_MAX: u32 = 86_400;
+
 /// The wait before each attempt; there are as many attempts as waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     waits: Vec<Duration>,
+    /// How often the last wait comes, once more than this.
+    again: u32,
     /// No attempt is made for a delivery that is older.
     pub max_age: Option<SignedDuration>,
     /// Strict order: the age counts from the first attempt, since before it a delivery waits for others.
     pub ages_from_first_attempt: bool,
+    /// Of a page: neither a 410 nor interruptions end it, and a Retry-After moves it by seconds.
+    pub ends_by_schedule_only: bool,
 }
 
 impl Policy {
@@ -36,8 +50,19 @@ impl Policy {
         let fits = |wait: &u64| *wait <= LONGEST_S;
         ((1..=ATTEMPTS_MAX).contains(&waits.len()) && waits.iter().all(fits)).then(|| Self {
             waits: waits.iter().copied().map(Duration::from_secs).collect(),
-            max_age: None,
-            ages_from_first_attempt: false,
+            ..Self::default()
+        })
+    }
+
+    /// As [`of_seconds`](Self::of_seconds), of pages; the last wait comes `times`, 1 to 86,400. `None` also where it is 0 and
+    /// comes more than 64 times.
+    pub fn of_pages(waits: &[u64], times: u32) -> Option<Self> {
+        let of_seconds = Self::of_seconds(waits)?;
+        let hurried = waits.last() == Some(&0) && times as usize > ATTEMPTS_MAX;
+        ((1..=REPEATS_MAX).contains(&times) && !hurried).then(|| Self {
+            again: times - 1,
+            ends_by_schedule_only: true,
+            ..of_seconds
         })
     }
 
@@ -101,9 +126,11 @@ impl Policy {
     }
 
     /// The waits as a caller reads them, in seconds.
+    /// Where the last comes more than once, there are more attempts than waits.
     pub fn view(&self) -> RetryPolicy {
         RetryPolicy {
             schedule_s: Some(self.waits.iter().map(Duration::as_secs).collect()),
+            max_attempts: (self.again > 0).then(|| self.max_attempts()),
             max_age_s: self
                 .max_age
                 .and_then(|age| u64::try_from(age.as_secs()).ok()),
@@ -118,7 +145,8 @@ impl Policy {
     }
 
     pub fn max_attempts(&self) -> u32 {
-        u32::try_from(self.waits.len()).unwrap_or(u32::MAX)
+        let waits = u32::try_from(self.waits.len()).unwrap_or(u32::MAX);
+        waits.saturating_add(self.again)
     }
 
     /// When the attempt after `step` charged ones is due, or `None` when there is none. Never before its wait has passed:
@@ -130,11 +158,25 @@ impl Policy {
         jitter: f64,
         retry_after: Option<RetryAfter>,
     ) -> Option<Timestamp> {
-        let wait = *self.waits.get(usize::try_from(step).ok()?)?;
+        let wait = self.wait(step)?;
         let lengthened = wait.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0));
         let by_schedule = later(now, SignedDuration::try_from(lengthened).ok()?);
         let asked = retry_after.map_or(now, |asked| asked.until(now));
+        let asked = asked.min(later(now, self.retry_after_max()));
         Some(by_schedule.max(asked))
+    }
+
+    fn wait(&self, step: u32) -> Option<Duration> {
+        let repeated = (step < self.max_attempts()).then(|| self.waits.last());
+        let wait = self.waits.get(usize::try_from(step).ok()?);
+        wait.or(repeated.flatten()).copied()
+    }
+
+    fn retry_after_max(&self) -> SignedDuration {
+        match self.ends_by_schedule_only {
+            true => PAGES_RETRY_AFTER_MAX,
+            false => RETRY_AFTER_MAX,
+        }
     }
 
     /// The longest that any wait can be, lengthened by chance or by a Retry-After.
@@ -142,7 +184,7 @@ impl Policy {
         let longest = self.waits.iter().max().copied().unwrap_or_default();
         SignedDuration::try_from(longest.mul_f64(1.0 + JITTER))
             .unwrap_or(SignedDuration::MAX)
-            .max(RETRY_AFTER_MAX)
+            .max(self.retry_after_max())
     }
 }
 
@@ -155,8 +197,10 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             waits: DEFAULT_WAITS_S.map(Duration::from_secs).to_vec(),
+            again: 0,
             max_age: None,
             ages_from_first_attempt: false,
+            ends_by_schedule_only: false,
         }
     }
 }
@@ -216,6 +260,52 @@ mod tests {
         assert_eq!(policy.max_attempts(), 8);
         assert_eq!(now, at(99_305));
         assert_eq!(policy.due(8, now, 0.0, None), None);
+    }
+
+    fn of_pages() -> Policy {
+        let (waits, times) = PAGES_WAITS_S;
+        Policy::of_pages(&waits, times).unwrap()
+    }
+
+    #[test]
+    fn a_page_is_tried_soon_then_every_half_minute_for_a_day() {
+        let policy = of_pages();
+        let (mut now, mut dues) = (at(0), Vec::new());
+        for step in 0..policy.max_attempts() {
+            now = policy.due(step, now, 0.0, None).unwrap();
+            dues.push(now.as_second());
+        }
+        assert_eq!(dues[..8], [0, 2, 7, 17, 37, 67, 97, 127]);
+        assert!((86_370..=86_400).contains(dues.last().unwrap()), "{now}");
+        assert_eq!(policy.due(policy.max_attempts(), now, 0.0, None), None);
+        assert_eq!(policy.longest_wait(), SignedDuration::from_secs(36));
+        let shown = policy.view();
+        assert_eq!(shown.schedule_s, Some(vec![0, 2, 5, 10, 20, 30]));
+        assert_eq!(shown.max_attempts, Some(2_883));
+    }
+
+    #[test]
+    fn no_retry_after_moves_a_page_by_more_than_seconds() {
+        for (header, due) in [("5", 1_005), ("3600", 1_015), ("0", 1_002)] {
+            let wish = RetryAfter::parse(header);
+            let found = of_pages().due(1, at(1_000), 0.0, wish);
+            assert_eq!(found, Some(at(due)), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_not_sent_over_and_over_without_a_wait() {
+        for (waits, times, is_one) in [
+            (&[0][..], 64, true),
+            (&[0], 65, false),
+            (&[0, 1], 86_400, true),
+            (&[0, 1], 86_401, false),
+            (&[0, 1], 0, false),
+            (&[], 1, false),
+        ] {
+            let found = Policy::of_pages(waits, times).is_some();
+            assert_eq!(found, is_one, "{waits:?} {times}");
+        }
     }
 
     #[test]

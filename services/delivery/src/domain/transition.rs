@@ -4,7 +4,7 @@
 //! pending ─┬─start─► (attempt open) ─┬─2xx──────────────────────► delivered
 //! failed  ─┘    │                    ├─failure, waits left──────► failed
 //!               │                    ├─failure, no wait left────► exhausted(max_attempts)
-//!               │                    ├─410──────────────────────► exhausted(gone), and the endpoint is disabled
+//!               │                    ├─410, of no page──────────► exhausted(gone), and the endpoint is disabled
 //!               │                    ├─interrupted, given back──► as before, due at once
 //!               │                    └─interrupted as a suspect─► exhausted(poison)
 //!               └─too old───────────────────────────────────────► exhausted(expired)
@@ -53,7 +53,7 @@ macro_rules! reasons {
         impl $name {
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
@@ -78,6 +78,14 @@ reasons! {
         Canceled = "canceled",
     }
 }
+
+/// What is told when it happens. The others somebody asked for, which is no news.
+pub const SHOUTED: [ExhaustReason; 4] = [
+    ExhaustReason::MaxAttempts,
+    ExhaustReason::Expired,
+    ExhaustReason::Gone,
+    ExhaustReason::Poison,
+];
 
 reasons! {
     /// Why it was never meant to be sent.
@@ -380,7 +388,7 @@ fn finish(
             retry_after, gone, ..
         } => (retry_after, gone),
     };
-    if gone {
+    if gone && !policy.ends_by_schedule_only {
         let (life, mut effects) = exhaust(life, ExhaustReason::Gone);
         effects.push(Effect::Disable(DisabledReason::Gone));
         return (life, effects);
@@ -477,11 +485,7 @@ fn exhaust(life: Life, reason: ExhaustReason) -> (Life, Vec<Effect>) {
         ..life
     };
     let mut effects = vec![Effect::Report];
-    // What somebody asked for is no news.
-    if !matches!(
-        reason,
-        ExhaustReason::Canceled | ExhaustReason::EndpointDeleted
-    ) {
+    if SHOUTED.contains(&reason) {
         effects.push(Effect::Shout(reason));
     }
     (life, effects)

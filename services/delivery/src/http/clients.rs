@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use runtime::extract::{Path, Query};
+use runtime::extract::{Correlation, Path, Query};
 use runtime::problem::Problem;
 use schema::webhooks::{ClientsPage, JobView};
 use serde::Deserialize;
@@ -49,10 +49,11 @@ pub(super) async fn list(
 pub(super) async fn remove(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(client_id): Path<String>,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
     who.must_see(&client_id)?;
-    let removed = api.worker.remove_client(&client_id).await;
+    let removed = api.worker.remove_client(&client_id, correlation_id).await;
     let job = removed.map_err(refuse::command("client"))?;
     Ok((StatusCode::ACCEPTED, Json(views::job(job))))
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use http::StatusCode;
 use runtime::extract::{Correlation, Path, Query};
 use runtime::problem::{Code, Problem};
+use schema::CorrelationId;
 use schema::webhooks::{
     Accepted, EndpointChange, EndpointView, EndpointsPage, JobView, NewEndpoint, RecoverRequest,
     RotateSecret,
@@ -28,6 +29,7 @@ pub(super) struct Nothing {}
 pub(super) async fn register(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(client_id): Path<String>,
     Private(told): Private<NewEndpoint>,
 ) -> Result<(StatusCode, Json<EndpointView>), Problem> {
@@ -48,6 +50,7 @@ pub(super) async fn register(
             asked.settings,
             asked.confidential,
             asked.disabled,
+            &correlation_id,
         )
         .await
         .map_err(refuse::command("client"))?;
@@ -87,6 +90,7 @@ pub(super) async fn one(
 pub(super) async fn change(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
     Private(told): Private<EndpointChange>,
 ) -> Result<Json<EndpointView>, Problem> {
@@ -102,7 +106,7 @@ pub(super) async fn change(
     }
     let changed = api
         .worker
-        .change_endpoint(&endpoint.endpoint_id, change)
+        .change_endpoint(&endpoint.endpoint_id, &correlation_id, change)
         .await
         .map_err(refuse::command("endpoint"))?;
     Ok(Json(api.view(&changed)))
@@ -112,10 +116,11 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
     let id = &api.endpoint(&who, &endpoint_id)?.endpoint_id;
-    let removed = api.worker.remove_endpoint(id).await;
+    let removed = api.worker.remove_endpoint(id, correlation_id).await;
     let job = removed.map_err(refuse::command("endpoint"))?;
     Ok((StatusCode::ACCEPTED, Json(views::job(job))))
 }
@@ -123,22 +128,25 @@ pub(super) async fn remove(
 pub(super) async fn enable(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
 ) -> Result<Json<EndpointView>, Problem> {
-    api.switch(&who, &endpoint_id, false).await
+    api.switch(&who, correlation_id, &endpoint_id, false).await
 }
 
 pub(super) async fn disable(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
 ) -> Result<Json<EndpointView>, Problem> {
-    api.switch(&who, &endpoint_id, true).await
+    api.switch(&who, correlation_id, &endpoint_id, true).await
 }
 
 pub(super) async fn rotate(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
     told: Option<Private<RotateSecret>>,
 ) -> Result<Json<EndpointView>, Problem> {
@@ -150,7 +158,7 @@ pub(super) async fn rotate(
     };
     let rotated = api
         .worker
-        .change_endpoint(id, rotate)
+        .change_endpoint(id, &correlation_id, rotate)
         .await
         .map_err(refuse::command("endpoint"))?;
     Ok(Json(api.with_secret(&rotated)))
@@ -184,6 +192,7 @@ pub(super) async fn test(
 pub(super) async fn recover(
     State(api): State<Api>,
     who: Who,
+    Correlation(correlation_id): Correlation,
     Path(endpoint_id): Path<String>,
     Private(request): Private<RecoverRequest>,
 ) -> Result<(StatusCode, Json<JobView>), Problem> {
@@ -191,7 +200,7 @@ pub(super) async fn recover(
     if request.until.is_some_and(|until| until <= request.since) {
         return Err(Code::InvalidPayload.because("until is later than since"));
     }
-    let started = api.worker.recover(id, request).await;
+    let started = api.worker.recover(id, request, correlation_id).await;
     let job = started.map_err(refuse::command("endpoint"))?;
     Ok((StatusCode::ACCEPTED, Json(views::job(job))))
 }
@@ -208,6 +217,7 @@ impl Api {
     async fn switch(
         &self,
         who: &Who,
+        correlation_id: CorrelationId,
         endpoint_id: &str,
         disabled: bool,
     ) -> Result<Json<EndpointView>, Problem> {
@@ -215,7 +225,7 @@ impl Api {
         let switch = |endpoint: &Endpoint, now| Ok(asked::switched(endpoint, disabled, now));
         let switched = self
             .worker
-            .change_endpoint(id, switch)
+            .change_endpoint(id, &correlation_id, switch)
             .await
             .map_err(refuse::command("endpoint"))?;
         Ok(Json(self.view(&switched)))

@@ -41,7 +41,7 @@ pub(super) fn endpoint(
         }),
         description: settings.description.clone(),
         headers: endpoint.confidential.headers.keys().cloned().collect(),
-        retry: policy_of(settings, defaults).view(),
+        retry: policy_of(endpoint, defaults).view(),
         timeout_ms: settings.timeout_ms,
         max_in_flight: settings.max_in_flight,
         rate_limit_per_s: settings.rate_limit_per_s,

@@ -17,6 +17,7 @@ use schema::webhooks::{Counts, DisabledReason, JobKind, JobStatus, Phases, Trigg
 use crate::domain::delivery::{Carried, Source};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, JobId, Lane, Position};
+use crate::domain::pages::Group;
 use crate::domain::transition::Life;
 use crate::error::Error;
 
@@ -435,6 +436,8 @@ pub struct Job {
     pub until: Timestamp,
     pub wanted: Option<Status>,
     pub dry_run: bool,
+    /// Of the request that asked for it.
+    pub correlation_id: CorrelationId,
     pub progress: Progress,
     pub created_at: Timestamp,
 }
@@ -544,6 +547,14 @@ pub trait Storage: Send + Sync {
         after: Position,
         limit: usize,
     ) -> Result<Vec<Waiting>, Error>;
+
+    /// An endpoint's deliveries of events of the hub that were not delivered, by state. Late are those made before a time.
+    async fn undelivered(
+        &self,
+        lane: Lane,
+        endpoint: Position,
+        late_before: Timestamp,
+    ) -> Result<Vec<Group>, Error>;
 
     /// Ended deliveries at which a line stops.
     async fn blocking(&self, lane: Lane) -> Result<Vec<Waiting>, Error>;

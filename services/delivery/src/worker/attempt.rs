@@ -127,7 +127,7 @@ impl Worker {
         let said = answer
             .as_ref()
             .map(|answer| answer.of_the_endpoint(self.now()));
-        slot.answered(said);
+        slot.answered(said, &stored.event.correlation_id);
         match &answer {
             Some(answer) => self.tell(&live, &stored, answer),
             None => self.outside.vitals.interrupted.inc(),
@@ -169,7 +169,10 @@ impl Worker {
                     None => return Left::Settled,
                 },
                 Err(fault) => {
-                    tracing::warn!(delivery_id = %stored.delivery_id, %fault, "a result was not recorded");
+                    tracing::warn!(
+                        correlation_id = %stored.event.correlation_id, event_id = %stored.event.event_id,
+                        delivery_id = %stored.delivery_id, attempt, %fault, "a result was not recorded",
+                    );
                     return self.note_fault(&fault);
                 }
             }
@@ -260,12 +263,13 @@ impl Worker {
             self.queues().set_endpoint(stored.endpoint, rules, now);
         }
         self.act(live, stored, &life, &effects);
+        self.tell_ended_page(live, stored, &life);
         match behind {
             Some(behind) => behind.go(stored.position),
             None => self.end_in_line(live, stored, life.state, blocks),
         }
         if disables {
-            self.learn_endpoints().await;
+            self.learn_endpoints(&stored.event.correlation_id).await;
         }
         self.set_raised_going(raised).await;
         Ok(())
@@ -392,11 +396,12 @@ impl Worker {
                 status_code = answer.status_code, took_ms, "delivered",
             );
         } else {
-            tracing::info!(
+            tracing::warn!(
                 correlation_id = %event.correlation_id, event_id = %event.event_id, source_event_id,
                 delivery_id = %stored.delivery_id, attempt = stored.life.started,
                 status_code = answer.status_code, error = word, took_ms, "attempt failed",
             );
+            self.tell_failing_page(live, stored, word);
         }
     }
 }

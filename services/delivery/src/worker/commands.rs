@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use runtime::problem::Problem;
+use schema::CorrelationId;
 use schema::webhooks::{JobKind, RecoverRequest, Trigger};
 
 use super::Worker;
@@ -79,9 +80,10 @@ impl Worker {
                 ..self.change(&stored, life)
             };
             self.report_if(&mut change, &stored, &effects);
-            let reports = change.report.is_some();
+            let (reports, life) = (change.report.is_some(), change.life.clone());
             match self.change_one(change).await {
                 Ok(()) => {
+                    self.tell_ended_page(&live, &stored, &life);
                     self.overtake(&stored).await;
                     if reports {
                         self.outcomes.notify_one();
@@ -120,10 +122,16 @@ impl Worker {
         self: &Arc<Self>,
         id: &EndpointId,
         request: RecoverRequest,
+        correlation_id: CorrelationId,
     ) -> Result<Job, CommandFault> {
         let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
         let endpoint = &live.endpoint;
-        let new = self.new_job(JobKind::Recover, endpoint.client, &endpoint.client_id);
+        let new = self.new_job(
+            JobKind::Recover,
+            endpoint.client,
+            &endpoint.client_id,
+            correlation_id,
+        );
         let job = Job {
             endpoint: Some((endpoint.position, endpoint.endpoint_id.clone())),
             since: request.since,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use runtime::problem::Problem;
+use schema::CorrelationId;
 use schema::webhooks::{DisabledReason, ENDPOINTS_MAX, JobKind, JobStatus, OnExhausted};
 
 use super::Worker;
@@ -28,11 +29,19 @@ enum Written {
 impl Worker {
     /// Takes clients and endpoints as the store has them.
     pub(super) async fn read_endpoints(&self) -> Result<(), Error> {
+        self.read_endpoints_after(None).await
+    }
+
+    /// As [`read_endpoints`](Self::read_endpoints), after a change that was asked for under this id.
+    async fn read_endpoints_after(
+        &self,
+        correlation_id: Option<&CorrelationId>,
+    ) -> Result<(), Error> {
         let storage = &self.outside.storage;
         let _alone = self.endpoints_change.lock().await;
         let (clients, endpoints) = (storage.clients(LANE).await?, storage.endpoints(LANE).await?);
         for endpoint in endpoints {
-            self.take_over(endpoint);
+            self.take_over(endpoint, correlation_id);
         }
         // After its endpoints: who sees the new version sees them too.
         for client in &clients {
@@ -41,10 +50,10 @@ impl Worker {
         Ok(())
     }
 
-    /// As [`read_endpoints`](Self::read_endpoints), until it works or never will.
-    pub(super) async fn learn_endpoints(&self) {
+    /// As [`read_endpoints`](Self::read_endpoints), after a delivery has disabled one, until it works or never will.
+    pub(super) async fn learn_endpoints(&self, correlation_id: &CorrelationId) {
         let mut backoff = Backoff::up_to(PROMPT);
-        while let Err(fault) = self.read_endpoints().await {
+        while let Err(fault) = self.read_endpoints_after(Some(correlation_id)).await {
             self.note_fault(&fault);
             if fault.is_final() {
                 return;
@@ -53,9 +62,13 @@ impl Worker {
         }
     }
 
-    /// What the store has is in memory from now on.
-    fn take_over(&self, endpoint: Endpoint) -> Arc<Live> {
+    /// What the store has is in memory from now on. Whatever disabled or enabled it, this is where it is told.
+    fn take_over(&self, endpoint: Endpoint, correlation_id: Option<&CorrelationId>) -> Arc<Live> {
+        let before = self.registry.by_position(endpoint.position);
         let live = self.registry.put(endpoint, &self.outside.defaults);
+        if let Some(before) = before {
+            tell_switched(&before.endpoint, &live.endpoint, correlation_id);
+        }
         let now = self.both_clocks();
         let mut queues = self.queues();
         queues.set_endpoint(live.endpoint.position, live.rules(), now);
@@ -67,7 +80,8 @@ impl Worker {
         live
     }
 
-    /// Where it leads and how it is tried is configuration's; what a caller may change of it stays.
+    /// Where it leads, what it takes and how it is tried is configuration's; what a caller may change of it stays. An earlier
+    /// release let what it takes be changed, and disabled it by itself.
     pub(super) async fn put_built_in(self: &Arc<Self>, configured: Endpoint) -> Result<(), Error> {
         let known = self.registry.by_id(&configured.endpoint_id);
         let endpoint = match known {
@@ -84,19 +98,22 @@ impl Worker {
                     true => configured,
                     false => Settings {
                         url: configured.url,
+                        event_types: configured.event_types,
                         retry: configured.retry,
                         timeout_ms: configured.timeout_ms,
                         ..stored.settings.clone()
                     },
                 };
+                let by_hand = |disabled: &Disabled| disabled.reason == DisabledReason::Manual;
                 Endpoint {
                     settings,
                     confidential,
+                    disabled: stored.disabled.filter(by_hand),
                     ..stored
                 }
             }
         };
-        match self.put(endpoint, None).await? {
+        match self.put(endpoint, None, None).await? {
             Written::Done(_) => Ok(()),
             Written::TooMany | Written::Stale => Err(Error::Broken(
                 "the built-in endpoint could not be stored".to_owned(),
@@ -109,6 +126,7 @@ impl Worker {
         self: &Arc<Self>,
         endpoint: Endpoint,
         at_most: Option<usize>,
+        correlation_id: Option<&CorrelationId>,
     ) -> Result<Written, Error> {
         let put = PutEndpoint {
             lane: LANE,
@@ -116,17 +134,21 @@ impl Worker {
             at_most,
             now: self.now(),
         };
-        let worker = Arc::clone(self);
+        let (worker, correlation_id) = (Arc::clone(self), correlation_id.cloned());
         self.surely(async move {
             let _alone = worker.endpoints_change.lock().await;
-            worker.put_alone(put).await
+            worker.put_alone(put, correlation_id.as_ref()).await
         })
         .await?
     }
 
-    async fn put_alone(&self, put: PutEndpoint) -> Result<Written, Error> {
+    async fn put_alone(
+        &self,
+        put: PutEndpoint,
+        correlation_id: Option<&CorrelationId>,
+    ) -> Result<Written, Error> {
         Ok(match self.outside.storage.put_endpoint(put).await? {
-            Put::Done(endpoint) => Written::Done(self.take_over(*endpoint)),
+            Put::Done(endpoint) => Written::Done(self.take_over(*endpoint, correlation_id)),
             Put::TooMany => Written::TooMany,
             Put::Stale => Written::Stale,
         })
@@ -147,6 +169,7 @@ impl Worker {
         settings: Settings,
         confidential: Confidential,
         disabled: bool,
+        correlation_id: &CorrelationId,
     ) -> Result<Arc<Endpoint>, CommandFault> {
         let now = self.now();
         let endpoint = Endpoint {
@@ -164,11 +187,14 @@ impl Worker {
             updated_at: now,
             version: 0,
         };
-        let put = self.put(endpoint, Some(ENDPOINTS_MAX)).await;
+        let put = self
+            .put(endpoint, Some(ENDPOINTS_MAX), Some(correlation_id))
+            .await;
         match put.map_err(|fault| self.refuse(fault))? {
             Written::Done(live) => {
                 tracing::info!(
-                    client_id, endpoint_id = %live.endpoint.endpoint_id, "endpoint registered"
+                    %correlation_id, client_id, endpoint_id = %live.endpoint.endpoint_id, disabled,
+                    "endpoint registered",
                 );
                 Ok(Arc::clone(&live.endpoint))
             }
@@ -181,6 +207,7 @@ impl Worker {
     pub async fn change_endpoint(
         self: &Arc<Self>,
         id: &EndpointId,
+        correlation_id: &CorrelationId,
         change: impl Fn(&Endpoint, Timestamp) -> Result<Endpoint, Problem> + Send + Sync,
     ) -> Result<Arc<Endpoint>, CommandFault> {
         for _ in 0..CHANGES_MAX {
@@ -191,7 +218,7 @@ impl Worker {
                 updated_at: now,
                 ..changed
             };
-            let put = self.put(changed, None).await;
+            let put = self.put(changed, None, Some(correlation_id)).await;
             match put.map_err(|fault| self.refuse(fault))? {
                 Written::Done(live) => return Ok(Arc::clone(&live.endpoint)),
                 Written::TooMany | Written::Stale => self
@@ -204,21 +231,26 @@ impl Worker {
     }
 
     /// Nothing more is sent there until somebody enables it. Of many who say so at once, one does it and tells it.
-    pub(super) async fn disable(self: &Arc<Self>, endpoint: Position, reason: DisabledReason) {
+    pub(super) async fn disable(
+        self: &Arc<Self>,
+        endpoint: Position,
+        reason: DisabledReason,
+        correlation_id: &CorrelationId,
+    ) {
         for _ in 0..CHANGES_MAX {
-            let again = match self.disable_alone(endpoint, reason).await {
+            let again = match self.disable_alone(endpoint, reason, correlation_id).await {
                 Ok(None) => return,
                 Ok(Some(Written::Done(live))) => {
-                    let endpoint_id = &live.endpoint.endpoint_id;
-                    tracing::warn!(%endpoint_id, reason = reason.as_str(), "endpoint disabled");
-                    return self.say_disabled(&live.endpoint, reason).await;
+                    return self
+                        .say_disabled(&live.endpoint, reason, correlation_id)
+                        .await;
                 }
                 Ok(Some(Written::TooMany | Written::Stale)) => self.read_endpoints().await,
                 Err(fault) => Err(fault),
             };
             if let Err(fault) = again {
                 self.note_fault(&fault);
-                tracing::warn!(endpoint, %fault, "an endpoint could not be disabled");
+                tracing::warn!(%correlation_id, endpoint, %fault, "an endpoint could not be disabled");
                 return;
             }
         }
@@ -229,6 +261,7 @@ impl Worker {
         &self,
         endpoint: Position,
         reason: DisabledReason,
+        correlation_id: &CorrelationId,
     ) -> Result<Option<Written>, Error> {
         let _alone = self.endpoints_change.lock().await;
         let enabled = self.registry.by_position(endpoint);
@@ -246,20 +279,29 @@ impl Worker {
             at_most: None,
             now: at,
         };
-        self.put_alone(put).await.map(Some)
+        self.put_alone(put, Some(correlation_id)).await.map(Some)
     }
 
     /// What is open for it is ended in slices, by the job.
-    pub async fn remove_endpoint(self: &Arc<Self>, id: &EndpointId) -> Result<Job, CommandFault> {
+    pub async fn remove_endpoint(
+        self: &Arc<Self>,
+        id: &EndpointId,
+        correlation_id: CorrelationId,
+    ) -> Result<Job, CommandFault> {
         if id.is_built_in() {
             return Err(CommandFault::BuiltIn);
         }
         let (worker, id) = (Arc::clone(self), id.clone());
-        let removed = self.surely(async move { worker.remove_endpoint_alone(&id).await });
+        let removed =
+            self.surely(async move { worker.remove_endpoint_alone(&id, correlation_id).await });
         removed.await.map_err(|fault| self.refuse(fault))?
     }
 
-    async fn remove_endpoint_alone(&self, id: &EndpointId) -> Result<Job, CommandFault> {
+    async fn remove_endpoint_alone(
+        &self,
+        id: &EndpointId,
+        correlation_id: CorrelationId,
+    ) -> Result<Job, CommandFault> {
         let _alone = self.endpoints_change.lock().await;
         let live = self.registry.by_id(id).ok_or(CommandFault::Unknown)?;
         let endpoint = &live.endpoint;
@@ -269,6 +311,7 @@ impl Worker {
                 JobKind::RemoveEndpoint,
                 endpoint.client,
                 &endpoint.client_id,
+                correlation_id,
             )
         };
         let removed = self
@@ -281,18 +324,30 @@ impl Worker {
         self.registry.remove(endpoint, version);
         self.queues().remove_endpoint(endpoint.position);
         self.jobs.notify_one();
-        tracing::info!(endpoint_id = %id, "endpoint removed");
+        tracing::info!(
+            correlation_id = %job.correlation_id, client_id = &*job.client_id, endpoint_id = %id,
+            "endpoint removed",
+        );
         Ok(job)
     }
 
     /// Its rows are deleted in slices, by the job; nobody sees them any more.
-    pub async fn remove_client(self: &Arc<Self>, client_id: &str) -> Result<Job, CommandFault> {
+    pub async fn remove_client(
+        self: &Arc<Self>,
+        client_id: &str,
+        correlation_id: CorrelationId,
+    ) -> Result<Job, CommandFault> {
         let (worker, client_id) = (Arc::clone(self), client_id.to_owned());
-        let removed = self.surely(async move { worker.remove_client_alone(&client_id).await });
+        let removed = self
+            .surely(async move { worker.remove_client_alone(&client_id, correlation_id).await });
         removed.await.map_err(|fault| self.refuse(fault))?
     }
 
-    async fn remove_client_alone(&self, client_id: &str) -> Result<Job, CommandFault> {
+    async fn remove_client_alone(
+        &self,
+        client_id: &str,
+        correlation_id: CorrelationId,
+    ) -> Result<Job, CommandFault> {
         let _alone = self.endpoints_change.lock().await;
         let client = self
             .registry
@@ -302,7 +357,12 @@ impl Worker {
         if self.endpoints_of(client_id).iter().any(built_in) {
             return Err(CommandFault::BuiltIn);
         }
-        let job = self.new_job(JobKind::RemoveClient, client.position, &client.client_id);
+        let job = self.new_job(
+            JobKind::RemoveClient,
+            client.position,
+            &client.client_id,
+            correlation_id,
+        );
         let removed = self.outside.storage.remove_client(LANE, job.clone()).await;
         if !removed.map_err(|fault| self.refuse(fault))? {
             return Err(CommandFault::Unknown);
@@ -311,11 +371,17 @@ impl Worker {
             self.queues().remove_endpoint(live.endpoint.position);
         }
         self.jobs.notify_one();
-        tracing::info!(client_id, "client removed");
+        tracing::info!(correlation_id = %job.correlation_id, client_id, "client removed");
         Ok(job)
     }
 
-    pub(super) fn new_job(&self, kind: JobKind, client: Position, client_id: &Arc<str>) -> Job {
+    pub(super) fn new_job(
+        &self,
+        kind: JobKind,
+        client: Position,
+        client_id: &Arc<str>,
+        correlation_id: CorrelationId,
+    ) -> Job {
         let now = self.now();
         Job {
             job_id: JobId::mint(LANE, now),
@@ -327,6 +393,7 @@ impl Worker {
             until: now,
             wanted: None,
             dry_run: false,
+            correlation_id,
             progress: Progress {
                 status: JobStatus::Running,
                 cursor: 0,
@@ -336,5 +403,20 @@ impl Worker {
             },
             created_at: now,
         }
+    }
+}
+
+/// One line for each endpoint that was disabled, for whatever reason, and for each that was enabled.
+fn tell_switched(before: &Endpoint, after: &Endpoint, correlation_id: Option<&CorrelationId>) {
+    let correlation_id = correlation_id.map(CorrelationId::as_str);
+    let (client_id, endpoint_id) = (&*after.client_id, &after.endpoint_id);
+    match (before.disabled, after.disabled) {
+        (None, Some(Disabled { reason, .. })) => tracing::warn!(
+            correlation_id, client_id, %endpoint_id, reason = reason.as_str(), "endpoint disabled",
+        ),
+        (Some(_), None) => {
+            tracing::info!(correlation_id, client_id, %endpoint_id, "endpoint enabled");
+        }
+        _ => {}
     }
 }

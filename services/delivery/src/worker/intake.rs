@@ -161,6 +161,8 @@ impl Worker {
         let event = event_of(notice, now);
         let plan = self.plan(ONCALL, &event, None, |live| {
             match decide(notice, live.endpoint.endpoint_id.as_str(), now) {
+                // While it is disabled by hand, pages wait for it whatever their age.
+                Decision::Skip(SkipReason::TooOld) if live.endpoint.disabled.is_some() => None,
                 Decision::Skip(reason) => Some(reason),
                 Decision::Send | Decision::Pass => None,
             }

@@ -44,10 +44,8 @@ impl Worker {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(fault) if fault.is_final() => return Err(fault),
-                Err(fault) => {
-                    tracing::warn!(%fault, "a job could not go on, trying again");
-                    backoff.wait().await;
-                }
+                // Said where it happened.
+                Err(_) => backoff.wait().await,
             }
         }
     }
@@ -57,11 +55,16 @@ impl Worker {
         let jobs = self.outside.storage.running_jobs(LANE).await?;
         let running = jobs.len();
         for job in jobs {
-            match job.kind {
-                JobKind::Recover => self.recover_slice(job).await?,
-                JobKind::RemoveEndpoint => self.end_slice(job).await?,
-                JobKind::RemoveClient => self.purge_slice(job).await?,
+            let (job_id, correlation_id) = (job.job_id, job.correlation_id.clone());
+            let taken = match job.kind {
+                JobKind::Recover => self.recover_slice(job).await,
+                JobKind::RemoveEndpoint => self.end_slice(job).await,
+                JobKind::RemoveClient => self.purge_slice(job).await,
+            };
+            if let Err(fault) = &taken {
+                tracing::warn!(%correlation_id, %job_id, %fault, "a job could not go on, trying again");
             }
+            taken?;
         }
         let vitals = &self.outside.vitals;
         vitals.note(|facts| facts.jobs_at = Some(Instant::now()));
@@ -180,6 +183,7 @@ impl Worker {
         };
         storage.slice(slice).await?;
         self.outcomes.notify_one();
+        tell_done(&job, &progress);
         Ok(())
     }
 
@@ -282,13 +286,17 @@ impl Worker {
                 self.follow(&live, &stored);
             }
         }
-        if progress.status == JobStatus::Done {
-            tracing::info!(
-                job_id = %job.job_id, kind = job.kind.as_str(), examined = progress.examined,
-                done = progress.done, "job done"
-            );
-        }
+        tell_done(job, &progress);
         Ok(())
+    }
+}
+
+fn tell_done(job: &Job, progress: &Progress) {
+    if progress.status == JobStatus::Done {
+        tracing::info!(
+            correlation_id = %job.correlation_id, job_id = %job.job_id, client_id = &*job.client_id,
+            kind = job.kind.as_str(), examined = progress.examined, done = progress.done, "job done",
+        );
     }
 }
 

@@ -44,6 +44,7 @@ mod endpoints;
 mod intake;
 mod jobs;
 mod operational;
+mod pages;
 mod post;
 mod recovery;
 pub mod registry;
@@ -161,6 +162,7 @@ impl Worker {
                     self.run_jobs(),
                     self.run_retention(),
                     self.run_gauges(),
+                    self.run_pages(),
                 )
             } => outcome.map(drop),
             // An error here is that every sender is gone, and one is in `self`.
@@ -277,6 +279,12 @@ impl Worker {
             let retention_age = vitals.since(facts.retired_at);
             vitals.retention_age_s.set(whole_s(retention_age));
             vitals.reports_age_s.set(age_s(facts.unreported_since, now));
+            vitals.pages_undelivered.set(whole_count(facts.pages.count));
+            vitals
+                .pages_oldest_age_s
+                .set(age_s(facts.pages.oldest, now));
+            let pages_age = vitals.since(facts.pages_at);
+            vitals.pages_age_s.set(whole_s(pages_age));
             let wal_bytes = self.outside.storage.condition().wal_bytes;
             vitals
                 .wal_bytes
@@ -287,5 +295,9 @@ impl Worker {
 }
 
 fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn whole_count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

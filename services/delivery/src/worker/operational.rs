@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schema::CorrelationId;
 use schema::webhooks::DisabledReason;
 use serde_json::json;
 
@@ -129,12 +130,13 @@ impl Worker {
         self: &Arc<Self>,
         endpoint: &Endpoint,
         reason: DisabledReason,
+        correlation_id: &CorrelationId,
     ) {
         let now = self.now();
         let carried = Carried {
             event_id: EventId::mint(LANE, now),
             event_type: DISABLED_TYPE.to_owned(),
-            correlation_id: runtime::ids::correlation_id(now),
+            correlation_id: correlation_id.clone(),
             source: None,
             operational: true,
             payload: Bytes::new(),
@@ -158,7 +160,10 @@ impl Worker {
                     fault
                 }
             };
-            tracing::warn!(endpoint_id = %endpoint.endpoint_id, %fault, "that an endpoint was disabled is not told to its client");
+            tracing::warn!(
+                %correlation_id, endpoint_id = %endpoint.endpoint_id, %fault,
+                "that an endpoint was disabled is not told to its client",
+            );
             return;
         }
     }

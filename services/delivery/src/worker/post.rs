@@ -16,7 +16,7 @@ use crate::domain::delivery::Carried;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, Position};
 use crate::domain::queues::{Class, Item, Place};
 use crate::domain::rollup;
-use crate::domain::transition::{Input, Life, SkipReason, transition};
+use crate::domain::transition::{Input, Life, SkipReason, State, transition};
 use crate::error::Error;
 use crate::storage::{
     Accept, Accepted, IdempotencyKey, KnownAs, LANE, NewDelivery, NewEvent, Seen, Stored, Summary,
@@ -284,8 +284,8 @@ impl Worker {
         });
         let (now, line) = (self.now(), line_of(event.ordering_key.as_deref()));
         let planned = wanting.into_iter().map(|live| {
-            let held = self.is_held(&live).then_some(SkipReason::Disabled);
-            match skip(&live).or(held) {
+            let disabled = self.skips(&live, carried).then_some(SkipReason::Disabled);
+            match skip(&live).or(disabled) {
                 Some(reason) => Planned {
                     new: NewDelivery {
                         delivery_id: DeliveryId::mint(LANE, now),
@@ -306,8 +306,12 @@ impl Worker {
         }
     }
 
-    /// Whether nothing new is sent there. One that has too much open is disabled by this.
-    fn is_held(self: &Arc<Self>, live: &Arc<Live>) -> bool {
+    /// Whether what is new is skipped there. One that has too much open is disabled by this. A page is never skipped: it waits,
+    /// and is told of.
+    fn skips(self: &Arc<Self>, live: &Arc<Live>, event: &Carried) -> bool {
+        if live.endpoint.endpoint_id.is_built_in() {
+            return false;
+        }
         if live.endpoint.disabled.is_some() {
             return true;
         }
@@ -315,8 +319,10 @@ impl Worker {
         let full = open >= self.outside.bounds.open_of_endpoint;
         if full {
             let (worker, endpoint) = (Arc::clone(self), live.endpoint.position);
+            let correlation_id = event.correlation_id.clone();
             self.attempts.spawn(async move {
-                worker.disable(endpoint, DisabledReason::Backlog).await;
+                let reason = DisabledReason::Backlog;
+                worker.disable(endpoint, reason, &correlation_id).await;
             });
         }
         full
@@ -371,7 +377,7 @@ impl Worker {
                 new,
             } = planned;
             if new.life.state.is_terminal() {
-                self.tell_skipped(carried, &new);
+                self.tell_skipped(&live, carried, &new);
                 continue;
             }
             let Some(slot) = slot else {
@@ -434,19 +440,20 @@ impl Worker {
 
     /// One that somebody has already, or that its owner has disabled, is as it should be; one that is too old is a page that
     /// nobody got.
-    fn tell_skipped(&self, event: &Carried, new: &NewDelivery) {
+    fn tell_skipped(&self, live: &Live, event: &Carried, new: &NewDelivery) {
         let reason = new.life.state.reason().unwrap_or_default();
-        let skipped = &self.outside.vitals.skipped;
-        skipped.with_label_values(&[reason]).inc();
-        if reason == SkipReason::TooOld.as_str() {
+        let (vitals, endpoint_id) = (&self.outside.vitals, &live.endpoint.endpoint_id);
+        vitals.skipped.with_label_values(&[reason]).inc();
+        if new.life.state == State::Skipped(SkipReason::TooOld) {
+            vitals.count_failed_page(SkipReason::TooOld.as_str());
             tracing::warn!(
                 correlation_id = %event.correlation_id, event_id = %event.event_id,
-                delivery_id = %new.delivery_id, reason, "delivery skipped",
+                delivery_id = %new.delivery_id, %endpoint_id, reason, "delivery skipped",
             );
         } else {
             tracing::info!(
                 correlation_id = %event.correlation_id, event_id = %event.event_id,
-                delivery_id = %new.delivery_id, reason, "delivery skipped",
+                delivery_id = %new.delivery_id, %endpoint_id, reason, "delivery skipped",
             );
         }
     }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use schema::webhooks::{OnExhausted, Ordering};
 use signature::standard::Key;
 
-use crate::domain::asked::Defaults;
+use crate::domain::asked::{Defaults, policy_of};
 use crate::domain::egress::{self, EndpointUrl, Nets};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::headers;
@@ -50,11 +50,6 @@ pub enum Target {
 impl Live {
     fn new(endpoint: Endpoint, defaults: &Defaults) -> Self {
         let settings = &endpoint.settings;
-        let asked = settings.retry.clone().unwrap_or_default();
-        // What was checked when it was set; a later release may be stricter, and then the default stands in.
-        let mut policy =
-            Policy::asked(&asked, &defaults.policy).unwrap_or_else(|_| defaults.policy.clone());
-        policy.ages_from_first_attempt = settings.ordering == Ordering::Strict;
         let confidential = &endpoint.confidential;
         let present = [(confidential.secret.as_str(), None)];
         let previous = confidential.previous.as_ref();
@@ -62,7 +57,7 @@ impl Live {
         let keys = present.into_iter().chain(previous);
         Self {
             target: Target::of(&endpoint, &defaults.nets),
-            policy,
+            policy: policy_of(&endpoint, defaults),
             headers: headers::parse(&confidential.headers).unwrap_or_default(),
             timeout: Duration::from_millis(settings.timeout_ms),
             keys: keys

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use schema::CorrelationId;
+
 use super::Worker;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::Position;
 use crate::domain::queues::{Answer, Expected, Item, Permit, Turn};
 
@@ -44,8 +47,8 @@ impl Slot {
     }
 
     /// The answer has come, or the deadline.
-    pub(super) fn answered(mut self, answer: Option<Answer>) {
-        self.release(answer);
+    pub(super) fn answered(mut self, answer: Option<Answer>, correlation_id: &CorrelationId) {
+        self.release(answer, Some(correlation_id));
     }
 
     /// The delivery that it was reserved for never came to be.
@@ -58,7 +61,8 @@ impl Slot {
         }
     }
 
-    fn release(&mut self, answer: Option<Answer>) {
+    /// The id is of the delivery that was answered.
+    fn release(&mut self, answer: Option<Answer>, correlation_id: Option<&CorrelationId>) {
         let Some(permit) = self.permit.take() else {
             return;
         };
@@ -69,23 +73,36 @@ impl Slot {
         let after = queues.breaker(permit.endpoint);
         drop(queues);
         if before != after {
-            self.tell_breaker(permit.endpoint, after);
+            self.tell_breaker(permit.endpoint, after, correlation_id);
         }
         if look_again {
             self.worker.look_again.notify_one();
         }
     }
 
-    fn tell_breaker(&self, endpoint: Position, breaker: &str) {
+    fn tell_breaker(
+        &self,
+        endpoint: Position,
+        breaker: &str,
+        correlation_id: Option<&CorrelationId>,
+    ) {
         let Some(live) = self.worker.registry.by_position(endpoint) else {
             return;
         };
-        let endpoint_id = &live.endpoint.endpoint_id;
+        let correlation_id = correlation_id.map(CorrelationId::as_str);
+        let Endpoint {
+            client_id,
+            endpoint_id,
+            ..
+        } = &*live.endpoint;
+        let client_id = &**client_id;
         match breaker {
-            "open" => {
-                tracing::warn!(%endpoint_id, "breaker opened, deliveries are held");
+            "open" => tracing::warn!(
+                correlation_id, client_id, %endpoint_id, "breaker opened, deliveries are held",
+            ),
+            "closed" => {
+                tracing::info!(correlation_id, client_id, %endpoint_id, "breaker closed");
             }
-            "closed" => tracing::info!(%endpoint_id, "breaker closed"),
             _ => {}
         }
     }
@@ -93,7 +110,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.release(None);
+        self.release(None, None);
     }
 }
 

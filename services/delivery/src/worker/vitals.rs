@@ -1,5 +1,6 @@
 //! What the worker tells of itself: metrics, and the facts behind `/readyz`.
 
+use std::iter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,20 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use runtime::metrics::Metrics;
 use tokio::time::Instant;
 
+use crate::domain::pages::Undelivered;
+use crate::domain::result::Verdict;
+use crate::domain::transition::{ExhaustReason, SHOUTED, SkipReason};
 use crate::storage::Timers;
+
+/// Why the feed is read again from the oldest.
+const FEED_RESTARTS: [&str; 2] = ["too_old", "diverged"];
+
+/// How a page can end undelivered.
+const PAGES_GIVEN_UP: [&str; 3] = [
+    ExhaustReason::MaxAttempts.as_str(),
+    ExhaustReason::Canceled.as_str(),
+    SkipReason::TooOld.as_str(),
+];
 
 pub struct Vitals {
     pub timers: Timers,
@@ -20,6 +34,10 @@ pub struct Vitals {
     pub(crate) refused: IntCounter,
     pub(crate) outcomes_dropped: IntCounter,
     pub(crate) feed_restarts: IntCounterVec,
+    pages_failed: IntCounterVec,
+    pub(crate) pages_undelivered: IntGauge,
+    pub(crate) pages_oldest_age_s: IntGauge,
+    pub(crate) pages_age_s: IntGauge,
     pub(crate) feed_behind: IntGauge,
     pub(crate) feed_age_s: IntGauge,
     pub(crate) feed_lag_s: IntGauge,
@@ -52,6 +70,10 @@ pub struct Facts {
     pub destination_failing: Option<(Timestamp, String)>,
     /// Since the process started.
     pub exhausted: u64,
+    /// Pages that nobody has got, as they were found last.
+    pub pages: Undelivered,
+    /// When they were looked for.
+    pub pages_at: Option<Instant>,
 }
 
 impl Vitals {
@@ -67,10 +89,13 @@ impl Vitals {
                     "Time of one checkpoint: what was committed is moved from the write-ahead log into the file.",
                 ),
             },
-            attempts: metrics.counters(
-                "delivery_attempts_total",
-                "Finished attempts, by success or error.",
-                "result",
+            attempts: at_zero(
+                metrics.counters(
+                    "delivery_attempts_total",
+                    "Finished attempts, by success or error.",
+                    "result",
+                ),
+                iter::once(Verdict::Success.word()).chain(Verdict::errors()),
             ),
             interrupted: metrics.counter(
                 "delivery_interrupted_total",
@@ -80,15 +105,21 @@ impl Vitals {
                 "delivery_put_back_total",
                 "Deliveries that were queued again because their attempt left them astray.",
             ),
-            exhausted: metrics.counters(
-                "delivery_exhausted_total",
-                "Deliveries for which no more attempts will come.",
-                "reason",
+            exhausted: at_zero(
+                metrics.counters(
+                    "delivery_exhausted_total",
+                    "Deliveries for which no more attempts will come.",
+                    "reason",
+                ),
+                SHOUTED.map(ExhaustReason::as_str),
             ),
-            skipped: metrics.counters(
-                "deliveries_skipped_total",
-                "Deliveries that are on record and were never sent.",
-                "reason",
+            skipped: at_zero(
+                metrics.counters(
+                    "deliveries_skipped_total",
+                    "Deliveries that are on record and were never sent.",
+                    "reason",
+                ),
+                SkipReason::ALL.iter().map(|reason| reason.as_str()),
             ),
             refused: metrics.counter(
                 "delivery_fence_refusals_total",
@@ -98,10 +129,33 @@ impl Vitals {
                 "delivery_outcomes_dropped_total",
                 "Outcomes that event-store refused for good.",
             ),
-            feed_restarts: metrics.counters(
-                "delivery_feed_restarts_total",
-                "Times the feed was read again from the oldest.",
-                "reason",
+            feed_restarts: at_zero(
+                metrics.counters(
+                    "delivery_feed_restarts_total",
+                    "Times the feed was read again from the oldest.",
+                    "reason",
+                ),
+                FEED_RESTARTS,
+            ),
+            pages_failed: at_zero(
+                metrics.counters(
+                    "pages_failed_total",
+                    "Pages by what went wrong: the error of the first attempt that failed, and why one was given up.",
+                    "reason",
+                ),
+                Verdict::errors().chain(PAGES_GIVEN_UP),
+            ),
+            pages_undelivered: metrics.gauge(
+                "pages_undelivered",
+                "Pages that were held, refused, canceled or are late, and that nobody has got.",
+            ),
+            pages_oldest_age_s: metrics.gauge(
+                "page_oldest_undelivered_age_seconds",
+                "Time since delivery took in the oldest page that is undelivered.",
+            ),
+            pages_age_s: metrics.gauge(
+                "delivery_pages_age_seconds",
+                "Time since undelivered pages were last looked for, or since the start.",
             ),
             feed_behind: metrics.gauge(
                 "delivery_feed_behind",
@@ -154,6 +208,15 @@ impl Vitals {
         moment.unwrap_or(self.started).elapsed()
     }
 
+    pub(crate) fn count_failed_page(&self, reason: &'static str) {
+        self.pages_failed.with_label_values(&[reason]).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn failed_pages(&self, reason: &'static str) -> u64 {
+        self.pages_failed.with_label_values(&[reason]).get()
+    }
+
     pub(crate) fn note(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.lock());
     }
@@ -161,6 +224,18 @@ impl Vitals {
     fn lock(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every value that is known stands at 0 from the start: what counts first would else be seen by nobody who looks for an
+/// increase.
+fn at_zero<'a>(
+    counters: IntCounterVec,
+    values: impl IntoIterator<Item = &'a str>,
+) -> IntCounterVec {
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    counters
 }
 
 /// Whole seconds from then to now, never negative.

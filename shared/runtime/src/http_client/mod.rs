@@ -151,6 +151,20 @@ pub fn failure_code(fault: &reqwest_middleware::Error) -> &'static str {
     }
 }
 
+/// Every word of [`failure_code`].
+pub const FAILURE_CODES: &[&str] = &[
+    "timeout",
+    "connect",
+    "connection_refused",
+    "connection_reset",
+    "network_unreachable",
+    "dns_error",
+    "tls_error",
+    "blocked",
+    "invalid_response",
+    "head_too_large",
+];
+
 fn transport_code(fault: &reqwest::Error) -> &'static str {
     if fault.is_timeout() {
         return "timeout";

@@ -34,6 +34,8 @@ pub struct Defaults {
     pub nets: Nets,
     /// Of an endpoint that asks for none.
     pub policy: Policy,
+    /// Of pages.
+    pub pages: Policy,
 }
 
 /// An endpoint as it can be made.
@@ -165,11 +167,18 @@ pub fn rotated(
 }
 
 /// When attempts are made for an endpoint.
-pub fn policy_of(settings: &Settings, defaults: &Defaults) -> Policy {
+///
+/// What it asks for was checked when it was set; a later release may be stricter, and then the default stands in.
+pub fn policy_of(endpoint: &Endpoint, defaults: &Defaults) -> Policy {
+    if endpoint.endpoint_id.is_built_in() {
+        return defaults.pages.clone();
+    }
+    let settings = &endpoint.settings;
     let asked = settings.retry.as_ref();
-    asked
-        .and_then(|asked| Policy::asked(asked, &defaults.policy).ok())
-        .unwrap_or_else(|| defaults.policy.clone())
+    let asked = asked.and_then(|asked| Policy::asked(asked, &defaults.policy).ok());
+    let mut policy = asked.unwrap_or_else(|| defaults.policy.clone());
+    policy.ages_from_first_attempt = settings.ordering == Ordering::Strict;
+    policy
 }
 
 fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
@@ -177,6 +186,7 @@ fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
         ("url", told.url.is_some()),
         ("timeout_ms", told.timeout_ms.is_some()),
         ("retry", told.retry.is_some()),
+        ("event_types", told.event_types.is_some()),
     ] {
         if told {
             return Err(Fault::BuiltIn(name));

@@ -414,3 +414,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_410_ends_a_delivery_for_good_but_not_a_page() {
+    let inputs = [(0, start(1)), (1, finish(1, 1, GONE))];
+    let (life, effects) = live(&inputs);
+    assert_eq!(life.state, State::Exhausted(ExhaustReason::Gone));
+    assert!(effects.contains(&Effect::Disable(DisabledReason::Gone)));
+
+    let of_pages = Policy::of_pages(&[0, 10], 1).unwrap();
+    let (life, effects) = live_under(&of_pages, &inputs);
+    assert_eq!(life.state, State::Failed);
+    assert!(
+        matches!(effects[..], [Effect::Report, Effect::Wake { .. }]),
+        "{effects:?}"
+    );
+}

@@ -173,11 +173,14 @@ async fn the_built_in_endpoint_is_the_operators() {
         json!({"url": URL}),
         json!({"timeout_ms": 1_000}),
         json!({"retry": null}),
+        json!({"event_types": ["order.*"]}),
+        json!({"event_types": null, "description": "mine"}),
     ] {
         let what = told.to_string();
         let changed = world.call(Method::PATCH, one, told).await;
         changed.refused(409, "endpoint_built_in", &what);
     }
+    assert_eq!(world.get(one).await.told(200), shown, "as it was");
     let removed = world.bare(Method::DELETE, one).await;
     removed.refused(409, "endpoint_built_in", "removed");
     let tested = world.bare(Method::POST, &format!("{one}/test")).await;

@@ -220,3 +220,54 @@ pub(super) async fn what_event_store_has_forgotten_is_reported_again(storage: &d
     assert_eq!(outcomes[0].state.at, at(4), "when it was delivered");
     assert!(outcomes[0].position > first[0].position);
 }
+
+pub(super) async fn pages_that_nobody_got_are_counted_by_what_became_of_them(
+    storage: &dyn Storage,
+) {
+    let hub = hub(storage).await;
+    assert_eq!(
+        storage.undelivered(LANE, hub.endpoint, at(100)).await,
+        Ok(vec![])
+    );
+    let exhausted = State::Exhausted(ExhaustReason::MaxAttempts);
+    hub.live(storage, "evt_delivered", State::Delivered).await;
+    hub.live(storage, "evt_exhausted", exhausted).await;
+    hub.live(storage, "evt_failed", State::Failed).await;
+    hub.insert(storage, &["evt_pending"]).await;
+    let mut later = hub.feed_event("evt_later");
+    later.accept.now = at(50);
+    let mut had = hub.skipped("evt_had");
+    had.accept.deliveries[0].life = Life::skipped(SkipReason::AlreadyDelivered, at(2));
+    let pages = vec![later, hub.skipped("evt_old"), had];
+    storage.take_in(hub.page(pages)).await.unwrap();
+    // Not of the hub.
+    let endpoint = register(storage, "acme").await.position;
+    let plan = seen(storage, "acme").await;
+    take(storage, accept_of("acme", plan, "t", &[endpoint])).await;
+
+    let mut found = storage
+        .undelivered(LANE, hub.endpoint, at(40))
+        .await
+        .unwrap();
+
+    found.sort_by_key(|group| format!("{:?}", group.state));
+    let group = |state, count, late| Group {
+        state,
+        count,
+        late,
+        oldest: at(2),
+    };
+    assert_eq!(
+        found,
+        [
+            group(exhausted, 1, 1),
+            group(State::Failed, 1, 1),
+            group(State::Pending, 2, 1),
+            group(State::Skipped(SkipReason::TooOld), 1, 1),
+        ]
+    );
+    assert_eq!(
+        storage.undelivered(LANE, endpoint, at(40)).await,
+        Ok(vec![])
+    );
+}

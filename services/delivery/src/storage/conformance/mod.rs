@@ -49,7 +49,8 @@ conformance! {
         a_page_planned_from_other_endpoints_writes_nothing,
         outcomes_come_in_commit_order_until_they_are_reported,
         only_events_of_the_hub_are_reported,
-        what_event_store_has_forgotten_is_reported_again;
+        what_event_store_has_forgotten_is_reported_again,
+        pages_that_nobody_got_are_counted_by_what_became_of_them;
     events:
         an_accepted_event_has_its_deliveries_at_the_positions_that_follow,
         an_intake_may_carry_the_first_count_of_the_owner,
@@ -427,6 +428,7 @@ pub(crate) fn job_of(kind: JobKind, endpoint: &Endpoint) -> Job {
         until: at(1_000),
         wanted: None,
         dry_run: false,
+        correlation_id: CorrelationId::parse("asked").unwrap(),
         progress: Progress {
             status: JobStatus::Running,
             cursor: 0,

@@ -13,15 +13,15 @@ use crate::domain::ids::{JobId, Lane};
 use crate::storage::{Job, JobSlice, Progress, Sliced};
 
 const JOB: &str = "job_id, kind, client, client_id, endpoint, endpoint_id, since, until, wanted, dry_run, status, \
-     cursor, examined, done, updated_at, created_at";
+     cursor, examined, done, updated_at, created_at, correlation_id";
 
 pub(super) fn insert(tx: &Transaction<'_>, lane: Lane, job: &Job) -> Result<()> {
     let position = advance(tx, lane, 1)?;
     let progress = &job.progress;
     tx.prepare_cached(
         "INSERT INTO jobs (lane, position, job_id, kind, client, client_id, endpoint, endpoint_id, since, until, wanted,
-            dry_run, status, cursor, examined, done, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            dry_run, status, cursor, examined, done, created_at, updated_at, correlation_id)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         lane,
@@ -42,6 +42,7 @@ pub(super) fn insert(tx: &Transaction<'_>, lane: Lane, job: &Job) -> Result<()> 
         progress.done,
         micros(job.created_at),
         micros(progress.updated_at),
+        job.correlation_id.as_str(),
     ])?;
     Ok(())
 }
@@ -79,6 +80,7 @@ fn read(row: &Row<'_>, lane: Lane) -> Result<Job> {
             updated_at: columns.at()?,
         },
         created_at: columns.at()?,
+        correlation_id: columns.correlation_id()?,
     })
 }
 

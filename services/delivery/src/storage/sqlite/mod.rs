@@ -22,6 +22,7 @@ use super::{
 };
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{DeliveryId, EventId, JobId, Lane, Position};
+use crate::domain::pages::Group;
 use crate::error::Error;
 use memory::Bound;
 use reader::Reader;
@@ -276,6 +277,16 @@ impl Storage for Sqlite {
         limit: usize,
     ) -> Result<Vec<Waiting>, Error> {
         self.read(move |connection| read::waiting(connection, lane, after, limit))
+            .await
+    }
+
+    async fn undelivered(
+        &self,
+        lane: Lane,
+        endpoint: Position,
+        late_before: Timestamp,
+    ) -> Result<Vec<Group>, Error> {
+        self.read(move |connection| read::undelivered(connection, lane, endpoint, late_before))
             .await
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::delivery::{Carried, DeliveryId, EventId, Lane, Source};
 use crate::domain::ids::EndpointId;
+use crate::domain::pages::Group;
 use crate::domain::transition::{ExhaustReason, Life, OpenAttempt, State, is_suspect};
 use crate::storage::{Ended, EventSummary, Stored, Summary, Waiting};
 use schema::webhooks::{Phases, Trigger};
@@ -142,14 +143,16 @@ impl<'a, 'b> Columns<'a, 'b> {
         }))
     }
 
-    fn life(&mut self) -> Result<Life> {
-        let version = self.get()?;
+    fn state(&mut self) -> Result<State> {
         let (status, reason): (String, Option<String>) = (self.get()?, self.get()?);
-        let state = State::parse(&status, reason.as_deref())
-            .ok_or_else(|| self.unreadable(format!("the state {status} {reason:?}")))?;
+        State::parse(&status, reason.as_deref())
+            .ok_or_else(|| self.unreadable(format!("the state {status} {reason:?}")))
+    }
+
+    fn life(&mut self) -> Result<Life> {
         Ok(Life {
-            version,
-            state,
+            version: self.get()?,
+            state: self.state()?,
             generation: self.get()?,
             trigger: self.word(Trigger::parse)?,
             started: self.get()?,
@@ -283,6 +286,17 @@ pub(super) fn event(row: &Row<'_>, lane: Lane) -> Result<EventRow> {
         summary,
         client_removed: columns.get()?,
         fanout: columns.get()?,
+    })
+}
+
+/// State, how many, how many of them late, the oldest.
+pub(super) fn group(row: &Row<'_>) -> Result<Group> {
+    let mut columns = Columns::of(row);
+    Ok(Group {
+        state: columns.state()?,
+        count: columns.get()?,
+        late: columns.get()?,
+        oldest: columns.at()?,
     })
 }
 

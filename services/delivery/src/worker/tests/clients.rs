@@ -53,9 +53,14 @@ pub(super) async fn register(
     };
     let registered = running
         .worker
-        .register(client_id, settings, confidential, false)
+        .register(client_id, settings, confidential, false, &asked())
         .await;
     registered.unwrap()
+}
+
+/// Under which id a caller asks.
+pub(super) fn asked() -> CorrelationId {
+    CorrelationId::parse("asked").unwrap()
 }
 
 pub(super) fn incoming(client_id: &str, number: u32) -> Incoming {
@@ -312,7 +317,7 @@ async fn what_was_disabled_drains_when_it_is_enabled_and_what_was_skipped_is_rec
         };
         let changed = running
             .worker
-            .change_endpoint(&endpoint.endpoint_id, change)
+            .change_endpoint(&endpoint.endpoint_id, &asked(), change)
             .await;
         changed.unwrap();
     };
@@ -337,7 +342,7 @@ async fn what_was_disabled_drains_when_it_is_enabled_and_what_was_skipped_is_rec
     };
     let counted = running
         .worker
-        .recover(&endpoint.endpoint_id, request.clone())
+        .recover(&endpoint.endpoint_id, request.clone(), asked())
         .await;
     let counted = until_done(&world, counted.unwrap().job_id).await;
     assert_eq!((counted.progress.examined, counted.progress.done), (2, 1));
@@ -349,7 +354,7 @@ async fn what_was_disabled_drains_when_it_is_enabled_and_what_was_skipped_is_rec
     };
     let job = running
         .worker
-        .recover(&endpoint.endpoint_id, request)
+        .recover(&endpoint.endpoint_id, request, asked())
         .await
         .unwrap();
     until_done(&world, job.job_id).await;
@@ -392,7 +397,10 @@ async fn a_recovery_sends_neither_what_was_canceled_nor_what_was_a_test_of_anoth
         status: None,
         dry_run: false,
     };
-    let job = running.worker.recover(&endpoint.endpoint_id, request).await;
+    let job = running
+        .worker
+        .recover(&endpoint.endpoint_id, request, asked())
+        .await;
     let done = until_done(&world, job.unwrap().job_id).await;
 
     assert_eq!((done.progress.examined, done.progress.done), (2, 0));
@@ -410,7 +418,11 @@ async fn what_a_caller_changed_of_the_built_in_endpoint_outlives_a_restart() {
         changed.settings.description = Some("the night shift".to_owned());
         Ok(changed)
     };
-    running.worker.change_endpoint(&id, change).await.unwrap();
+    running
+        .worker
+        .change_endpoint(&id, &asked(), change)
+        .await
+        .unwrap();
     let before = running.worker.endpoint(&id).unwrap();
 
     running.kill();
@@ -453,7 +465,7 @@ async fn an_endpoint_that_is_added_later_is_sent_what_it_missed() {
     };
     let job = running
         .worker
-        .recover(&endpoint.endpoint_id, request)
+        .recover(&endpoint.endpoint_id, request, asked())
         .await
         .unwrap();
     let done = until_done(&world, job.job_id).await;
@@ -482,7 +494,7 @@ async fn what_is_open_for_a_removed_endpoint_ends_and_says_why() {
 
     let job = running
         .worker
-        .remove_endpoint(&endpoint.endpoint_id)
+        .remove_endpoint(&endpoint.endpoint_id, asked())
         .await
         .unwrap();
     let done = until_done(&world, job.job_id).await;
@@ -491,7 +503,10 @@ async fn what_is_open_for_a_removed_endpoint_ends_and_says_why() {
     let ended = deliveries(&world, Filter::default()).await;
     let reasons: Vec<_> = ended.iter().map(|one| one.life.state.reason()).collect();
     assert_eq!(reasons, [Some("endpoint_deleted"); 300]);
-    let gone = running.worker.remove_endpoint(&endpoint.endpoint_id).await;
+    let gone = running
+        .worker
+        .remove_endpoint(&endpoint.endpoint_id, asked())
+        .await;
     assert!(matches!(gone, Err(CommandFault::Unknown)), "{gone:?}");
 }
 
@@ -505,7 +520,7 @@ async fn an_attempt_that_died_with_its_owner_is_on_record_though_its_endpoint_is
     world.until_received(1).await;
 
     let id = &endpoint.endpoint_id;
-    let job = running.worker.remove_endpoint(id).await.unwrap();
+    let job = running.worker.remove_endpoint(id, asked()).await.unwrap();
     running.kill();
     let _running = world.start().await;
     until_done(&world, job.job_id).await;
@@ -531,7 +546,7 @@ async fn a_removed_client_leaves_nothing() {
         post(&running, incoming("acme", number)).await;
     }
 
-    let job = running.worker.remove_client("acme").await.unwrap();
+    let job = running.worker.remove_client("acme", asked()).await.unwrap();
     assert!(running.worker.endpoints_of("acme").is_empty());
     until_done(&world, job.job_id).await;
 
@@ -735,7 +750,11 @@ async fn a_job_goes_on_after_a_restart_and_ends_when_it_is_canceled() {
         status: None,
         dry_run: false,
     };
-    let job = running.worker.recover(id, request.clone()).await.unwrap();
+    let job = running
+        .worker
+        .recover(id, request.clone(), asked())
+        .await
+        .unwrap();
     let canceled = running.worker.cancel_job(job.job_id).await.unwrap();
     assert_eq!(canceled.progress.status, JobStatus::Canceled);
     let sent = canceled.progress.done;
@@ -745,7 +764,7 @@ async fn a_job_goes_on_after_a_restart_and_ends_when_it_is_canceled() {
         "a slice at most"
     );
 
-    let job = running.worker.recover(id, request).await.unwrap();
+    let job = running.worker.recover(id, request, asked()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(60)).await;
     running.kill();
     let _running = world.start().await;

@@ -171,6 +171,7 @@ impl World {
         let store = Upstream::new("event-store", &List::of(&["http://event-store"]));
         let config = Config {
             pagerduty_url: "http://pagerduty/page".to_owned(),
+            pagerduty_schedule_s: List(self.schedule.iter().map(u64::to_string).collect()),
             delivery_schedule_s: List(self.schedule.iter().map(u64::to_string).collect()),
             ..Config::default()
         };
@@ -186,6 +187,7 @@ impl World {
             chance: Chance::seeded(1),
             defaults: Defaults {
                 policy: config.policy().unwrap(),
+                pages: config.pages_policy().unwrap(),
                 nets: config.nets().unwrap(),
             },
             bounds: self.bounds,

@@ -104,7 +104,7 @@ fn what_is_not_said_is_the_default() {
     assert!(asked.confidential.headers.is_empty());
     let key = Key::from_bytes(MINTED.to_vec()).unwrap();
     assert_eq!(asked.confidential.secret, key.to_secret());
-    let policy = policy_of(&asked.settings, &Defaults::default());
+    let policy = policy_of(&stored(None), &Defaults::default());
     assert_eq!(policy, Policy::default());
 }
 
@@ -184,6 +184,8 @@ fn what_configuration_says_of_a_built_in_endpoint_stays() {
         (json!({"url": "https://acme.example/hook"}), false),
         (json!({"timeout_ms": null}), false),
         (json!({"retry": null}), false),
+        (json!({"event_types": ["order.*"]}), false),
+        (json!({"event_types": null}), false),
         (json!({"disabled": true, "max_in_flight": 1}), true),
     ] {
         match change(&built_in, told.clone()) {

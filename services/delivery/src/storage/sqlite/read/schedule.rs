@@ -6,6 +6,7 @@ use schema::delivery::Status;
 
 use super::lists::{EVENTS, first_made};
 use crate::domain::ids::{Lane, Position};
+use crate::domain::pages::Group;
 use crate::storage::sqlite::deliveries::of_event_for;
 use crate::storage::sqlite::rows::{self, STORED, STORED_FROM, WAITING, micros};
 use crate::storage::{Candidate, Job, Stored, Waiting};
@@ -37,6 +38,24 @@ pub(in crate::storage::sqlite) fn waiting(
     found.sort_by_key(|waiting| waiting.position);
     found.truncate(limit);
     Ok(found)
+}
+
+/// Read from the index alone, whose condition is repeated.
+pub(in crate::storage::sqlite) fn undelivered(
+    connection: &Connection,
+    lane: Lane,
+    endpoint: Position,
+    late_before: Timestamp,
+) -> Result<Vec<Group>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT status, reason, count(*), sum(created_at < ?3), min(created_at)
+         FROM deliveries INDEXED BY pages_undelivered
+         WHERE lane = ?1 AND endpoint = ?2
+            AND from_hub = 1 AND status <> 'delivered' AND reason IS NOT 'already_delivered'
+         GROUP BY status, reason",
+    )?;
+    let rows = statement.query_map(params![lane, endpoint, micros(late_before)], rows::group)?;
+    rows.collect()
 }
 
 pub(in crate::storage::sqlite) fn blocking(
