@@ -163,15 +163,21 @@ fn attempts_table(attempts: &[AttemptView]) -> String {
             format!("{:.3}", attempt.started_at),
             or_dash(attempt.duration_ms),
             or_dash(attempt.status_code),
-            attempt
-                .error
-                .as_deref()
-                .map_or_else(|| "-".to_owned(), printable),
+            failure(attempt),
             moment(attempt.next_attempt_at),
             beginning(attempt.response.as_deref().unwrap_or_default()),
         ]);
     }
     table.to_string()
+}
+
+/// The word of the error, with its reason.
+fn failure(attempt: &AttemptView) -> String {
+    match (&attempt.error, &attempt.error_reason) {
+        (Some(error), Some(reason)) => printable(&format!("{error}: {reason}")),
+        (Some(error), None) => printable(error),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 fn or_dash(number: Option<impl ToString>) -> String {
@@ -230,8 +236,8 @@ mod tests {
         let attempt = |change: Value| -> AttemptView {
             let mut attempt = json!({
                 "number": 1, "trigger": "schedule", "started_at": "2026-01-02T03:04:05.678Z",
-                "duration_ms": 12, "phases": {}, "status_code": null, "error": "connection_refused",
-                "response": null, "next_attempt_at": "2026-01-02T03:04:10Z",
+                "duration_ms": 12, "phases": {}, "status_code": null, "error": "tls_error",
+                "error_reason": "expired", "resent": false, "response": null, "next_attempt_at": "2026-01-02T03:04:10Z",
             });
             let fields = attempt.as_object_mut().unwrap();
             fields.extend(change.as_object().unwrap().clone());
@@ -243,7 +249,7 @@ mod tests {
         let text = attempts_table(&[attempt(json!({})), attempt(noisy)]);
 
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("connection_refused") && text.contains("2026-01-02T03:04:05.678Z"));
+        assert!(text.contains("tls_error: expired") && text.contains("2026-01-02T03:04:05.678Z"));
         assert!(!text.contains('\u{1b}') && text.matches('é').count() < RESPONSE_SHOWN);
     }
 }

@@ -127,6 +127,12 @@ impl Worker {
         let line = shared.endpoints[flight.row.endpoint].strict;
         let line = line.then_some((flight.row.endpoint, flight.row.line));
         shared.ledger.sent(&shared.store, &flight.row, line);
+        if finds_its_connection_closed(position, attempt) {
+            shared.ledger.resent(position, attempt);
+            if shared.bug == Some(Bug::ResendsWithoutEnd) {
+                shared.ledger.resent(position, attempt);
+            }
+        }
         let (outcome, took) = shared.moods[flight.row.endpoint].answer(&mut shared.rng);
         let worker = self.process.worker;
         shared.note(|| {
@@ -333,6 +339,11 @@ fn may_send(reign: &Reign, shared: &Shared) -> bool {
         Some(Bug::LeaseShorterThanTimeout) => now < reign.lease_end,
         _ => now + TIMEOUT <= reign.lease_end,
     }
+}
+
+/// What was kept for it is closed by the time it is there: of some, whatever else happens.
+fn finds_its_connection_closed(position: Position, attempt: u32) -> bool {
+    (position + u64::from(attempt)).is_multiple_of(7)
 }
 
 /// It was not sent.

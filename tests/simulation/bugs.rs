@@ -1,5 +1,5 @@
-//! Mistakes that a delivery service can be built with: the eleven of `reliability.md`, and one against strict order. Each is
-//! planted around the production code, and must be found.
+//! Mistakes that a delivery service can be built with: the eleven of `reliability.md`, one against strict order, and one with
+//! kept connections. Each is planted around the production code, and must be found.
 
 use super::invariants::Invariant;
 
@@ -8,6 +8,8 @@ use super::invariants::Invariant;
 pub(crate) enum Bug {
     /// The attempt is counted when its result is written, not before it is sent.
     CountedAtCommit,
+    /// What breaks on a kept connection is sent again as often as that happens.
+    ResendsWithoutEnd,
     /// The lease ends before a request does.
     LeaseShorterThanTimeout,
     /// An intake looks whether its key is known, and stores later.
@@ -33,8 +35,9 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::CountedAtCommit,
+        Self::ResendsWithoutEnd,
         Self::LeaseShorterThanTimeout,
         Self::CheckThenInsert,
         Self::RedeliversDelivered,
@@ -52,7 +55,7 @@ impl Bug {
     /// line too.
     pub(crate) fn found_by(self) -> &'static [Invariant] {
         match self {
-            Self::CountedAtCommit => &[Invariant::S6],
+            Self::CountedAtCommit | Self::ResendsWithoutEnd => &[Invariant::S6],
             Self::LeaseShorterThanTimeout | Self::EpochReused => &[Invariant::S7],
             Self::CheckThenInsert => &[Invariant::S2],
             Self::RedeliversDelivered => &[Invariant::S8, Invariant::Order],

@@ -78,6 +78,8 @@ struct Trace {
     /// The number of the last attempt that was sent.
     sent: u32,
     sends: u32,
+    /// Numbers of the attempts that were sent once more, over a connection of their own.
+    resent: Vec<u32>,
     /// Numbers of the attempts that the receiver accepted.
     accepted: Vec<u32>,
     /// Numbers of the attempts that met with a fault.
@@ -191,12 +193,24 @@ impl Ledger {
         let trace = self.trace(position);
         let last = std::mem::replace(&mut trace.sent, attempt);
         trace.sends += 1;
-        let sends = trace.sends;
-        self.must(sends <= started && attempt <= started, Invariant::S6, || {
-            format!("{position}: send {sends}, attempt {attempt}, of {started} that are counted on disk")
+        let (sends, resent) = (trace.sends, trace.resent.len());
+        let are_counted = sends as usize <= started as usize + resent && attempt <= started;
+        self.must(are_counted, Invariant::S6, || {
+            format!("{position}: send {sends}, {resent} of them once more, attempt {attempt}, of {started} that are counted on disk")
         });
         self.must(attempt > last, Invariant::S7, || {
             format!("{position}: attempt {attempt} after {last}")
+        });
+    }
+
+    /// The connection that had been kept for it broke before any byte of an answer, and it left once more.
+    pub(crate) fn resent(&mut self, position: Position, attempt: u32) {
+        let trace = self.trace(position);
+        trace.sends += 1;
+        let is_first = !trace.resent.contains(&attempt);
+        trace.resent.push(attempt);
+        self.must(is_first, Invariant::S6, || {
+            format!("{position}: attempt {attempt} is sent a third time")
         });
     }
 

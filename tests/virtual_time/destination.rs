@@ -16,6 +16,8 @@ pub(crate) enum Reply {
     Refuse,
     /// It is received and accepted, and the connection ends before the answer.
     Reset,
+    /// As a reset, over a connection that had been kept; over one of its own, as a reset.
+    KeptReset,
     /// It is received and accepted, and the answer never comes.
     Mute,
 }
@@ -24,7 +26,7 @@ impl Reply {
     pub(crate) fn is_acceptance(self) -> bool {
         match self {
             Self::Status { status, .. } => (200..300).contains(&status),
-            Self::Reset | Self::Mute => true,
+            Self::Reset | Self::KeptReset | Self::Mute => true,
             Self::Throttle { .. } | Self::Refuse => false,
         }
     }
@@ -65,7 +67,7 @@ impl Mood {
         let status = |status, after| Reply::Status { status, after };
         match self {
             Self::Well => status(204, QUICK),
-            Self::Flaky => match rng.random_range(0..9) {
+            Self::Flaky => match rng.random_range(0..10) {
                 0 => status(500, within(rng, 200)),
                 1 => status(400, within(rng, 200)),
                 2 => Reply::Mute,
@@ -74,6 +76,7 @@ impl Mood {
                 },
                 4 => Reply::Refuse,
                 5 => Reply::Reset,
+                6 => Reply::KeptReset,
                 _ => status(200, within(rng, 900)),
             },
             // Beyond the deadline of some.

@@ -16,6 +16,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
 use runtime::clock::Clock;
+use runtime::http_client::{OverAFreshConnection, Unanswered};
 use schema::names;
 use signature::standard::{self, Key};
 use tokio::time::{sleep, timeout};
@@ -287,6 +288,7 @@ impl Wire {
         &self,
         host: &str,
         request: reqwest::Request,
+        is_fresh: bool,
     ) -> Result<reqwest::Response, Error> {
         let reply = self.net.reply(host);
         if reply == Reply::Refuse {
@@ -296,7 +298,12 @@ impl Wire {
         let (status, after, retry_after) = match reply {
             Reply::Status { status, after } => (status, after, None),
             Reply::Throttle { seconds } => (429, Duration::ZERO, Some(seconds)),
-            Reply::Reset => return Err(Error::Middleware(anyhow!("reset"))),
+            Reply::KeptReset if !is_fresh => {
+                return Err(Error::Middleware(Unanswered::on_a_kept_connection().into()));
+            }
+            Reply::Reset | Reply::KeptReset => {
+                return Err(Error::Middleware(anyhow!("reset")));
+            }
             Reply::Mute | Reply::Refuse => return pending().await,
         };
         if !after.is_zero() {
@@ -316,7 +323,7 @@ impl Middleware for Wire {
     async fn handle(
         &self,
         request: reqwest::Request,
-        _: &mut http::Extensions,
+        extensions: &mut http::Extensions,
         _: Next<'_>,
     ) -> reqwest_middleware::Result<reqwest::Response> {
         if self.process.is_dead() {
@@ -324,7 +331,8 @@ impl Middleware for Wire {
         }
         let host = request.url().host_str().unwrap_or_default().to_owned();
         if host != EVENT_STORE {
-            return self.deliver(&host, request).await;
+            let is_fresh = extensions.get::<OverAFreshConnection>().is_some();
+            return self.deliver(&host, request, is_fresh).await;
         }
         // What the connector, which is not reached, would see to.
         let patience = request.timeout().copied().unwrap_or(INTERNAL_TIMEOUT);

@@ -471,6 +471,11 @@ pub struct AttemptView {
     /// A stable word; null for a 2xx, and while it is on its way.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub error: Option<String>,
+    /// Of a `tls_error`, why; of all else null.
+    #[cfg_attr(feature = "openapi", schema(required))]
+    pub error_reason: Option<String>,
+    /// Sent twice: a connection that had been kept broke before any byte of an answer came.
+    pub resent: bool,
     /// The first KiB of the answer's body; of the latest attempt, 16 KiB.
     #[cfg_attr(feature = "openapi", schema(required))]
     pub response: Option<String>,

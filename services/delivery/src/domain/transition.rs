@@ -16,7 +16,8 @@
 //! - **S3** `delivered`, `exhausted` and `skipped` are final, save that a retry begins a new generation.
 //! - **S4** delivered only by an attempt that was answered 2xx.
 //! - **S5** exhausted always has a reason; `max_attempts` only when all attempts of the generation finished.
-//! - **S6** finished ≤ max, started ≤ max + interrupted (of a generation), and every send is of a started attempt.
+//! - **S6** finished ≤ max, started ≤ max + interrupted (of a generation), and every send is of a started attempt: sends ≤
+//!   started + those over a kept connection that broke before any byte of an answer (R4).
 //! - **S7** one attempt open at a time; numbers grow by one and never repeat, over all generations.
 //! - **S8** without an interruption nothing is sent after a 2xx.
 //! - **S9** a result of an attempt that is not open changes nothing.

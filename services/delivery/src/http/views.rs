@@ -194,6 +194,8 @@ fn attempt(ended: Ended) -> AttemptView {
         phases: ended.phases,
         status_code: ended.status_code,
         error: ended.error,
+        error_reason: ended.error_reason,
+        resent: ended.resent,
         response: ended.response,
         next_attempt_at: ended.next_attempt_at,
     }
@@ -208,6 +210,8 @@ fn on_its_way(life: &Life) -> Option<AttemptView> {
         phases: Phases::default(),
         status_code: None,
         error: None,
+        error_reason: None,
+        resent: false,
         response: None,
         next_attempt_at: None,
     })
@@ -288,6 +292,8 @@ mod tests {
             phases: Phases::default(),
             status_code: Some(503),
             error: Some("http_5xx".to_owned()),
+            error_reason: None,
+            resent: false,
             response: Some("busy".to_owned()),
             next_attempt_at: Some(at(60)),
         }

@@ -246,6 +246,10 @@ pub struct Ended {
     pub status_code: Option<u16>,
     /// A stable word; absent for a 2xx.
     pub error: Option<String>,
+    /// Why, of those errors that have several causes.
+    pub error_reason: Option<String>,
+    /// Sent twice (R4).
+    pub resent: bool,
     /// The beginning of the answer's body, 16 KiB at most; of all but the latest attempt 1 KiB is kept.
     pub response: Option<String>,
     pub next_attempt_at: Option<Timestamp>,

@@ -393,13 +393,14 @@ impl Worker {
             tracing::info!(
                 correlation_id = %event.correlation_id, event_id = %event.event_id, source_event_id,
                 delivery_id = %stored.delivery_id, attempt = stored.life.started,
-                status_code = answer.status_code, took_ms, "delivered",
+                status_code = answer.status_code, resent = answer.resent, took_ms, "delivered",
             );
         } else {
             tracing::warn!(
                 correlation_id = %event.correlation_id, event_id = %event.event_id, source_event_id,
                 delivery_id = %stored.delivery_id, attempt = stored.life.started,
-                status_code = answer.status_code, error = word, took_ms, "attempt failed",
+                status_code = answer.status_code, error = word, error_reason = answer.error_reason,
+                resent = answer.resent, took_ms, "attempt failed",
             );
             self.tell_failing_page(live, stored, word);
         }
@@ -432,6 +433,8 @@ pub(super) fn ended_of(
         phases: answer.map_or(Phases::default(), |answer| answer.phases),
         status_code: answer.and_then(|answer| answer.status_code),
         error,
+        error_reason: answer.and_then(|answer| answer.error_reason.map(str::to_owned)),
+        resent: answer.is_some_and(|answer| answer.resent),
         response: answer.and_then(|answer| answer.response.clone()),
         next_attempt_at: life.due_at,
     }

@@ -1,12 +1,13 @@
 //! One request to a destination, and what came of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};
-use runtime::http_client::{self, failure_code, phases};
+use runtime::http_client::{self, OverAFreshConnection, failure_code, phases};
 use schema::names;
 use schema::webhooks::Phases;
 use signature::standard;
@@ -54,6 +55,10 @@ pub(super) struct Answer {
     pub(super) verdict: Verdict,
     pub(super) status_code: Option<u16>,
     pub(super) response: Option<String>,
+    /// Of a failure that has several causes.
+    pub(super) error_reason: Option<&'static str>,
+    /// Sent twice (R4).
+    pub(super) resent: bool,
     pub(super) took: Duration,
     pub(super) phases: Phases,
 }
@@ -62,6 +67,8 @@ impl Answer {
     fn failed(error: &'static str, took: Duration) -> Self {
         Self {
             verdict: Verdict::of_transport(error),
+            error_reason: None,
+            resent: false,
             status_code: None,
             response: None,
             took,
@@ -88,7 +95,10 @@ impl Worker {
             return Answer::failed("blocked", started.elapsed());
         };
         let deadline = started + live.timeout;
-        let (sent, spent) = phases::watched(timeout_at(deadline, request.send())).await;
+        let resent = AtomicBool::new(false);
+        let sending = timeout_at(deadline, send_over_what_is_kept(request, &resent));
+        let (sent, spent) = phases::watched(sending).await;
+        let resent = resent.into_inner();
         let head = started.elapsed();
         let phases = Phases {
             dns_ms: spent.dns.map(millis),
@@ -100,12 +110,15 @@ impl Worker {
             Ok(Err(fault)) => {
                 return Answer {
                     phases,
+                    resent,
+                    error_reason: http_client::failure_reason(&fault),
                     ..Answer::failed(failure_code(&fault), head)
                 };
             }
             Err(_) => {
                 return Answer {
                     phases,
+                    resent,
                     ..Answer::failed("timeout", head)
                 };
             }
@@ -123,6 +136,8 @@ impl Worker {
         let took = started.elapsed();
         Answer {
             verdict,
+            error_reason: None,
+            resent,
             status_code: Some(status),
             response,
             took,
@@ -186,6 +201,22 @@ impl Worker {
             }
         }
         headers
+    }
+}
+
+/// Sends, and once more over a connection of its own where one that was kept turns out to be closed. The same bytes, so
+/// that a receiver which took the first knows the second by its `webhook-id`.
+async fn send_over_what_is_kept(
+    request: RequestBuilder,
+    resent: &AtomicBool,
+) -> reqwest_middleware::Result<reqwest::Response> {
+    let again = request.try_clone();
+    match (request.send().await, again) {
+        (Err(fault), Some(again)) if http_client::is_of_a_kept_connection(&fault) => {
+            resent.store(true, Ordering::Relaxed);
+            again.with_extension(OverAFreshConnection).send().await
+        }
+        (sent, _) => sent,
     }
 }
 

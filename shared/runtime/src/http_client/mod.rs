@@ -176,6 +176,15 @@ fn transport_code(fault: &reqwest::Error) -> &'static str {
     })
 }
 
+/// Why a `tls_error`, in a stable word.
+pub fn failure_reason(fault: &reqwest_middleware::Error) -> Option<&'static str> {
+    let fault: &(dyn Error + 'static) = match fault {
+        reqwest_middleware::Error::Reqwest(fault) => fault,
+        reqwest_middleware::Error::Middleware(fault) => fault.downcast_ref::<Unanswered>()?,
+    };
+    causes(fault).find_map(|cause| cause.downcast_ref().map(tls::reason))
+}
+
 /// The word for what an error comes from, if it is one of those with a word of their own.
 pub fn cause_code(fault: &(dyn Error + 'static)) -> Option<&'static str> {
     // A name that is refused is a failure of the look-up as well, and told as what it is.

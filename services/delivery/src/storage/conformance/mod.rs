@@ -382,6 +382,8 @@ pub(crate) fn ended(before: &Stored, epoch: Epoch, state: State, now: Timestamp)
         },
         status_code: Some(if is_2xx { 202 } else { 503 }),
         error: (!is_2xx).then(|| "http_5xx".to_owned()),
+        error_reason: (!is_2xx).then(|| "expired".to_owned()),
+        resent: is_2xx,
         response: Some("later".to_owned()),
         next_attempt_at: life.due_at,
     };

@@ -139,8 +139,8 @@ fn update(tx: &Transaction<'_>, change: &Change) -> Result<bool> {
 fn record(tx: &Transaction<'_>, lane: Lane, delivery: Position, ended: &Ended) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO attempts (lane, delivery, number, epoch, made_by, started_at, duration_ms, dns_ms, connect_ms,
-            head_ms, body_ms, status_code, error, response, next_attempt_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            head_ms, body_ms, status_code, error, error_reason, resent, response, next_attempt_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         lane,
@@ -156,6 +156,8 @@ fn record(tx: &Transaction<'_>, lane: Lane, delivery: Position, ended: &Ended) -
         ended.phases.body_ms,
         ended.status_code,
         ended.error,
+        ended.error_reason,
+        ended.resent,
         ended.response,
         ended.next_attempt_at.map(micros),
     ])?;

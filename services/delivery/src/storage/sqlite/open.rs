@@ -20,6 +20,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/sqlite/0001_first.sql")),
     M::up(include_str!("../../../migrations/sqlite/0002_clients.sql")),
     M::up(include_str!("../../../migrations/sqlite/0003_pages.sql")),
+    M::up(include_str!("../../../migrations/sqlite/0004_reasons.sql")),
 ];
 
 /// What a store was made with; another value means that its rows lie in other lanes.

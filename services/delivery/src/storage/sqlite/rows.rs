@@ -58,7 +58,7 @@ pub(super) const WAITING: &str = "d.position, d.endpoint, d.due_at, d.interrupte
 
 /// What [`attempt`] reads.
 pub(super) const ATTEMPT: &str = "number, epoch, made_by, started_at, duration_ms, dns_ms, connect_ms, head_ms, \
-     body_ms, status_code, error, response, next_attempt_at";
+     body_ms, status_code, error, error_reason, resent, response, next_attempt_at";
 
 pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
@@ -333,6 +333,8 @@ pub(super) fn attempt(row: &Row<'_>) -> Result<Ended> {
         },
         status_code: columns.get()?,
         error: columns.get()?,
+        error_reason: columns.get()?,
+        resent: columns.get()?,
         response: columns.get()?,
         next_attempt_at: columns.maybe_at()?,
     })

@@ -778,3 +778,29 @@ async fn a_job_goes_on_after_a_restart_and_ends_when_it_is_canceled() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_unanswered_is_tried_twice_in_an_attempt_and_no_more() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", settings("a.example")).await;
+    world.at("a.example", Reply::KeptReset);
+
+    post(&running, incoming("acme", 0)).await;
+    until_none_is(&world, Status::Pending).await;
+    until_none_is(&world, Status::Failed).await;
+
+    let attempts: Vec<_> = world
+        .received_at("a.example")
+        .iter()
+        .map(|received| received.attempt)
+        .collect();
+    assert_eq!(attempts, [1, 1, 2, 2, 3, 3]);
+    let id = deliveries(&world, Filter::default()).await[0].delivery_id;
+    let (_, attempts) = world.storage.delivery(id).await.unwrap().unwrap();
+    assert_eq!(attempts.len(), 3);
+    for attempt in attempts {
+        assert!(attempt.resent);
+        assert_eq!(attempt.error.as_deref(), Some("connection_reset"));
+    }
+}

@@ -151,3 +151,29 @@ async fn a_blocked_line_goes_on_when_its_head_is_retried_and_that_joins_at_the_t
     assert_eq!(numbers(&world, "a.example"), ["0", "1", "2", "0"]);
     drop(running);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_connection_that_closes_costs_a_strict_line_neither_an_attempt_nor_time() {
+    let world = World::new();
+    let running = world.start().await;
+    register(&running, "acme", strict("a.example")).await;
+    world.script("a.example", |script| {
+        for _ in 0..10 {
+            script.next.extend([Reply::Status(200), Reply::KeptReset]);
+        }
+    });
+    let began = tokio::time::Instant::now();
+
+    for number in 0..20 {
+        post(&running, incoming("acme", number)).await;
+    }
+    until_none_is(&world, Status::Pending).await;
+
+    let mut received = world.received_at("a.example");
+    assert_eq!(received.len(), 30, "every second was sent once more");
+    assert!(received.iter().all(|received| received.attempt == 1));
+    received
+        .dedup_by(|one, other| (&one.webhook_id, &one.body) == (&other.webhook_id, &other.body));
+    assert_eq!(received.len(), 20, "at once, and as the same bytes");
+    assert!(began.elapsed() < Duration::from_secs(1));
+}

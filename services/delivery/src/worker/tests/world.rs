@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use runtime::clock::Clock;
 use runtime::config::List;
-use runtime::http_client;
+use runtime::http_client::{self, Unanswered};
 use runtime::internal_key::InternalKey;
 use runtime::metrics::Metrics;
 use runtime::upstream::Upstream;
@@ -47,6 +47,8 @@ pub(super) enum Reply {
     /// The answer comes after this.
     Late(Duration),
     LateStatus(Duration, u16),
+    /// It is received over a connection that had been kept, which then breaks before any byte of an answer.
+    KeptReset,
     /// No answer ever.
     Hang,
     /// The attempt's task dies of it.
@@ -352,11 +354,21 @@ impl Middleware for InProcess {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Host(host));
         let response = router.oneshot(request).await.unwrap();
+        if response.extensions().get::<KeptReset>().is_some() {
+            // Whatever it was sent over: who resends is to know when to end.
+            return Err(reqwest_middleware::Error::Middleware(
+                Unanswered::on_a_kept_connection().into(),
+            ));
+        }
         let (head, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Ok(http::Response::from_parts(head, body).into())
     }
 }
+
+/// Instead of an answer.
+#[derive(Clone)]
+struct KeptReset;
 
 /// Where a request was sent to.
 #[derive(Clone)]
@@ -493,6 +505,7 @@ async fn arrive(
             tokio::time::sleep(after).await;
             answer(202)
         }
+        Reply::KeptReset => Extension(KeptReset).into_response(),
         Reply::Hang => std::future::pending().await,
         Reply::Panic => panic!("as a fault of the sender would"),
     }

@@ -100,3 +100,91 @@ async fn a_second_answer_is_not_taken_for_that_of_the_next_request() {
         answer.bytes().await.unwrap();
     }
 }
+
+/// What a receiver does with one request of a connection.
+#[derive(Clone, Copy)]
+enum Does {
+    Answers,
+    /// Takes it, and closes without a byte.
+    Closes,
+    /// As that, after one byte.
+    BreaksOff,
+}
+
+/// A receiver that does these with the requests of a connection, one after the other.
+async fn doing(requests: &'static [Does]) -> (String, mpsc::UnboundedReceiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (came, comes) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let came = came.clone();
+            tokio::spawn(async move {
+                for does in requests {
+                    let read = stream.read(&mut [0; 4096]).await;
+                    if !read.is_ok_and(|read| read > 0) {
+                        return;
+                    }
+                    let _told = came.send(number);
+                    let answer = match does {
+                        Does::Answers => "HTTP/1.1 204 No Content\r\n\r\n",
+                        Does::Closes => return,
+                        Does::BreaksOff => "H",
+                    };
+                    let _written = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    (url, comes)
+}
+
+/// Sends until a request goes over the connection of the first, and tells what became of that one.
+async fn over_a_kept_one(
+    client: &ClientWithMiddleware,
+    (url, comes): &mut (String, mpsc::UnboundedReceiver<usize>),
+) -> reqwest_middleware::Result<Response> {
+    loop {
+        let answer = client.post(&*url).body("{}").send().await.unwrap();
+        answer.bytes().await.unwrap();
+        let first = comes.recv().await.unwrap();
+        let sent = client.post(&*url).body("{}").send().await;
+        // The connection is given back by a task of its own, in its own time.
+        if comes.recv().await.unwrap() == first {
+            return sent;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_before_any_byte_is_told_and_a_fresh_one_can_be_had() {
+    use Does::{Answers, BreaksOff, Closes};
+    for (requests, is_told) in [
+        (&[Answers, Closes][..], true),
+        (&[Answers, BreaksOff], false),
+    ] {
+        let client = client();
+        let mut receiver = doing(requests).await;
+        let fault = over_a_kept_one(&client, &mut receiver).await.unwrap_err();
+        assert_eq!(failure_code(&fault), "connection_reset", "{fault:?}");
+        assert_eq!(is_of_a_kept_connection(&fault), is_told, "{fault:?}");
+
+        let fresh = client
+            .post(&receiver.0)
+            .with_extension(OverAFreshConnection);
+        assert_eq!(fresh.send().await.unwrap().status(), 204);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_its_own_that_breaks_is_no_kept_one() {
+    let (url, _comes) = doing(&[Does::Closes]).await;
+    let client = client();
+    for _ in 0..3 {
+        let fault = client.post(&url).send().await.unwrap_err();
+        assert!(!is_of_a_kept_connection(&fault), "{fault:?}");
+        let fresh = client.post(&url).with_extension(OverAFreshConnection);
+        assert!(!is_of_a_kept_connection(&fresh.send().await.unwrap_err()));
+    }
+}

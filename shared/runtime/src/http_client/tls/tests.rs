@@ -1,8 +1,9 @@
 use std::net::SocketAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
     PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, SignatureAlgorithm,
+    date_time_ymd,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -10,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::super::hostile::trusting;
+use super::super::{failure_code, failure_reason};
 use super::*;
 
 /// Issues certificates that nobody but a test trusts.
@@ -23,6 +26,9 @@ impl Authority {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A name of its own: an authority is looked for by name.
+        let name = format!("{:x?}", &key.public_key_raw()[..16]);
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).unwrap();
@@ -87,11 +93,8 @@ async fn serve(config: ServerConfig) -> SocketAddr {
     address
 }
 
-async fn post(address: SocketAddr, tls: ClientConfig) -> Result<u16, reqwest::Error> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_backend_preconfigured(tls)
-        .build()?;
+async fn post(address: SocketAddr, tls: ClientConfig) -> reqwest_middleware::Result<u16> {
+    let client = trusting(Arc::new(|_, _| true), tls);
     let url = format!("https://{address}/hook");
     Ok(client.post(url).body("{}").send().await?.status().as_u16())
 }
@@ -120,4 +123,67 @@ async fn every_curve_and_hash_that_browsers_take_is_taken() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_taken_is_told_with_its_reason() {
+    let authority = Authority::signing_with(&PKCS_ECDSA_P256_SHA256);
+    let foreign = Authority::signing_with(&PKCS_ECDSA_P256_SHA256);
+    let key = KeyPair::generate().unwrap();
+    let params = |name: &str| CertificateParams::new([name.to_owned()]).unwrap();
+    let (mut expired, mut early, mut of_an_authority) = (
+        params("127.0.0.1"),
+        params("127.0.0.1"),
+        params("127.0.0.1"),
+    );
+    expired.not_after = date_time_ymd(2001, 1, 1);
+    early.not_before = date_time_ymd(4000, 1, 1);
+    of_an_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (params, by, reason) in [
+        (&expired, &authority, "expired"),
+        (&early, &authority, "not_yet_valid"),
+        (&params("127.0.0.1"), &foreign, "unknown_issuer"),
+        (&of_an_authority, &foreign, "unknown_issuer"),
+        (&params("elsewhere.example"), &authority, "wrong_name"),
+    ] {
+        let config = by.issue(params, &key).speaking(rustls::ALL_VERSIONS);
+        let fault = post(serve(config).await, authority.trusting())
+            .await
+            .unwrap_err();
+        assert_eq!(failure_code(&fault), "tls_error", "{fault:?}");
+        assert_eq!(failure_reason(&fault), Some(reason), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_our_tls_is_told_with_its_reason() {
+    let authority = Authority::signing_with(&PKCS_ECDSA_P256_SHA256);
+    for (answer, reason) in [
+        // Plain HTTP, and two alerts: of the version, and of anything else.
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "not_tls"),
+        (&[21, 3, 3, 0, 2, 2, 70], "unsupported"),
+        (&[21, 3, 3, 0, 2, 2, 80], "refused"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            let _hello = stream.read(&mut [0; 4096]).await?;
+            stream.write_all(answer).await?;
+            stream.read(&mut [0; 4096]).await
+        });
+        let fault = post(address, authority.trusting()).await.unwrap_err();
+        assert_eq!(failure_code(&fault), "tls_error", "{fault:?}");
+        assert_eq!(failure_reason(&fault), Some(reason), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_failure_of_tls_has_a_reason() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let authority = Authority::signing_with(&PKCS_ECDSA_P256_SHA256);
+    let fault = post(address, authority.trusting()).await.unwrap_err();
+    assert_eq!(failure_reason(&fault), None, "{fault:?}");
 }
