@@ -253,6 +253,11 @@ pub fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The bytes of a GET.
+pub fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
+}
+
 /// Signed Stripe events of one type, each with an id of its own that grows with time, as Stripe's do.
 pub struct StripeEvents {
     event_type: &'static str,

@@ -37,6 +37,24 @@ pub fn load_average() -> anyhow::Result<String> {
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// The rows that the command names; where it names none, all are asked for.
+pub struct Asked(Vec<String>);
+
+impl Asked {
+    pub fn on_the_command_line() -> Self {
+        Self::in_words(std::env::args().skip(1))
+    }
+
+    /// Cargo adds flags of its own, which name no row.
+    fn in_words(words: impl Iterator<Item = String>) -> Self {
+        Self(words.filter(|word| !word.starts_with('-')).collect())
+    }
+
+    pub fn for_row(&self, row: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|asked| asked == row)
+    }
+}
+
 /// Of sorted values.
 pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
     let rank = (sorted.len() as f64 * q).ceil() as usize;
@@ -48,6 +66,10 @@ pub fn quantile(sorted: &[Duration], q: f64) -> Duration {
 
 pub fn ms(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)
+}
+
+pub fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 pub fn say(line: &str) -> anyhow::Result<()> {
@@ -103,6 +125,19 @@ mod tests {
 
         assert!(pss(pid).unwrap() >= before.0 + (7 << 20));
         assert!(used > before.1 + Duration::from_millis(50), "{used:?}");
+    }
+
+    #[test]
+    fn a_command_that_names_no_row_asks_for_all() {
+        let asked = |words: &[&str]| Asked::in_words(words.iter().map(ToString::to_string));
+
+        for (words, expected) in [
+            (&["--bench"][..], true),
+            (&["--bench", "memory"], true),
+            (&["--bench", "latency"], false),
+        ] {
+            assert_eq!(asked(words).for_row("memory"), expected, "{words:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use system_tests::eventually::eventually;
 use system_tests::load::{self, steady};
-use system_tests::measure::{Table, load_average, quantile};
+use system_tests::measure::{Asked, Table, load_average, quantile};
 use system_tests::sink::{self, Sink};
 
 use service::Service;
@@ -33,30 +33,25 @@ const OTHERS: u64 = 1_000_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // Cargo adds flags of its own.
-    let asked: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let wanted = |row: &str| asked.is_empty() || asked.iter().any(|asked| asked == row);
+    let asked = Asked::on_the_command_line();
     let mut table = Table::default();
     table.row("load average before", load_average()?, "≤ 0.5");
-    if wanted("throughput") {
+    if asked.for_row("throughput") {
         throughput::measure(&mut table).await?;
     }
-    if wanted("steady") {
+    if asked.for_row("steady") {
         throughput::steady(&mut table).await?;
     }
-    if wanted("hanging") {
+    if asked.for_row("hanging") {
         isolation::hanging(&mut table).await?;
     }
-    if wanted("dead") {
+    if asked.for_row("dead") {
         isolation::dead(&mut table).await?;
     }
-    if wanted("kill") {
+    if asked.for_row("kill") {
         kill::measure(&mut table).await?;
     }
-    if wanted("backlog") {
+    if asked.for_row("backlog") {
         backlog::measure(&mut table).await?;
     }
     table.row("load average after", load_average()?, "");

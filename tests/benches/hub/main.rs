@@ -2,6 +2,8 @@
 //!
 //! Client, servers and stores share the machine's cores, so that the ratios travel better than the figures. Loopback
 //! only; every part is bounded by count and time. Nothing here is a gate.
+//!
+//! `cargo bench --bench hub -- ROW …` measures single rows, by the names in `main`.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
@@ -28,10 +30,12 @@ use serde_json::value::RawValue;
 use signalpost::supervisor::{Options, Supervisor};
 use system_tests::api::INTERNAL_KEY;
 use system_tests::load::{self, Load, Report, StripeEvents};
-use system_tests::measure::{Table, ms, pss, quantile, say};
+use system_tests::measure::{Asked, Table, load_average, mib, ms, pss, quantile, say};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+mod memory;
 
 const SECRET: &str = "whsec_bench_0123456789abcdef";
 const CONNECTIONS: usize = 64;
@@ -49,10 +53,22 @@ async fn main() -> anyhow::Result<()> {
     if std::env::args().any(|argument| argument == "--bare") {
         return bare().await;
     }
+    let asked = Asked::on_the_command_line();
     let mut table = Table::default();
-    ingest(&mut table).await?;
-    latency(&mut table).await?;
-    million(&mut table).await?;
+    table.row("load average before", load_average()?, "≤ 0.5");
+    if asked.for_row("memory") {
+        memory::measure(&mut table).await?;
+    }
+    if asked.for_row("ingest") {
+        ingest(&mut table).await?;
+    }
+    if asked.for_row("latency") {
+        latency(&mut table).await?;
+    }
+    if asked.for_row("million") {
+        million(&mut table).await?;
+    }
+    table.row("load average after", load_average()?, "");
     table.print()
 }
 
@@ -155,14 +171,6 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
     let bare = Bare::start()?;
     let hub = Hub::start(&[("LOG_LEVEL", "warn")]).await?;
     let chatty = Hub::start(&[]).await?;
-    table.row(
-        "idle: all services, PSS",
-        megabytes(&hub.memory()?),
-        "≤ 80 MB",
-    );
-    for (service, bytes) in hub.memory()? {
-        table.row(&format!("  {service}"), megabytes(&[(service, bytes)]), "");
-    }
     let contenders = [
         ("bare axum handler", bare.address, CONNECTIONS),
         (
@@ -178,7 +186,6 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
         ),
     ];
     let mut reports: Vec<Vec<Report>> = contenders.iter().map(|_| Vec::new()).collect();
-    let mut under_load = 0;
     for _ in 0..ROUNDS {
         for ((name, address, connections), reports) in contenders.iter().zip(&mut reports) {
             let report = ingest_round(*address, *connections, ROUND).await?;
@@ -188,7 +195,6 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
                 report.statuses
             );
             reports.push(report);
-            under_load = under_load.max(total(&hub.memory()?));
         }
     }
     let targets = ["", "≥ 0.28x, p99 ≤ 10 ms", "≥ 0.17x", "≥ 0.17x"];
@@ -207,11 +213,6 @@ async fn ingest(table: &mut Table) -> anyhow::Result<()> {
             target,
         );
     }
-    table.row(
-        "under that load: all services, PSS",
-        format!("{:.0} MB", under_load as f64 / 1e6),
-        "≤ 150 MB",
-    );
     for (name, service) in [
         ("straight to stripe-ingester", "stripe-ingester"),
         ("through the gateway", "gateway"),
@@ -393,16 +394,11 @@ async fn million(table: &mut Table) -> anyhow::Result<()> {
         ),
         "p99 ≤ 10 ms",
     );
-    let memory = hub.memory()?;
-    let store: Vec<_> = memory
-        .iter()
-        .copied()
-        .filter(|(service, _)| *service == "event-store")
-        .collect();
+    let pid = hub.supervisor.pid("event-store")?;
     table.row(
         "event-store at 1,000,000 events, PSS",
-        megabytes(&store),
-        "≤ 150 MB",
+        mib(pss(pid.context("event-store is dead")?)?),
+        "≤ 150 MiB",
     );
     Ok(())
 }
@@ -470,12 +466,4 @@ fn median(reports: &[Report]) -> &Report {
     let mut order: Vec<&Report> = reports.iter().collect();
     order.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
     order[order.len() / 2]
-}
-
-fn total(memory: &[(&str, u64)]) -> u64 {
-    memory.iter().map(|(_, bytes)| bytes).sum()
-}
-
-fn megabytes(memory: &[(&str, u64)]) -> String {
-    format!("{:.1} MB", total(memory) as f64 / 1e6)
 }
