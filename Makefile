@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 
-# Static where the C library is glibc, so that what the tests run is what the images hold, built once. A target must be
+# Static where the C library is glibc, so that what the tests run is what their images hold, built once. A target must be
 # named for that: without one the flags would reach build scripts and procedural macros too.
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ifneq ($(HOST),)
@@ -28,7 +28,7 @@ run: .env ## build and start every service on this machine (needs Rust and cc)
 	$(BUILT)/signalpost up
 
 .PHONY: up
-up: .env ## start every service in a container (needs Docker)
+up: .env ## start every service in a container, release builds (needs Docker)
 	scripts/build-image
 	scripts/up
 
