@@ -1,6 +1,7 @@
 //! What every Signalpost service does the same way: configuration, logs, correlation, the accept loop, problems,
 //! bounds on JSON, the internal key, health, metrics, outbound HTTP, group commit, time and the end.
 
+mod allocator;
 pub mod base;
 pub mod clock;
 mod complaint;
