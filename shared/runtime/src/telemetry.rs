@@ -5,10 +5,11 @@ use std::io;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::config;
 pub use crate::log_lines::Guard;
@@ -21,20 +22,17 @@ const TEXT_MAX: usize = 1024;
 /// Libraries that tell at `info` or `warn` what we tell ourselves.
 const DEFAULT_FILTER: &str = "info,reqwest_retry=error,tokio_cron_scheduler=warn";
 
-/// Starts logging to stdout. `LOG_LEVEL` (a `tracing` filter, default `info`) says how much.
+/// Starts logging to stdout. `LOG_LEVEL` (a level, or levels by target; default `info`) says how much.
 ///
 /// Of the environment alone: logging starts before the configuration is read, so as to tell its faults.
 pub fn init(service: &'static str) -> Guard {
     let (lines, guard) = LogLines::start(io::stdout());
     let filter = config::of_the_environment("LOG_LEVEL");
     let filter = filter.as_deref().unwrap_or(DEFAULT_FILTER);
-    // Whoever started the service reads from that line where it is.
-    let filter = EnvFilter::new(format!("{filter},{LISTENING}=info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let writing = tracing_subscriber::fmt::layer()
         .with_writer(lines)
-        .event_format(JsonLine { service })
-        .finish();
+        .event_format(JsonLine { service });
+    let subscriber = Registry::default().with(writing).with(targets(filter));
     if tracing::subscriber::set_global_default(subscriber).is_err() {
         tracing::debug!("logging was started before");
     }
@@ -43,6 +41,15 @@ pub fn init(service: &'static str) -> Guard {
         tracing::error!(place, "panic");
     }));
     guard
+}
+
+/// What is told. A word that means nothing is passed over: it must not keep a service from starting.
+fn targets(filter: &str) -> Targets {
+    let is_known = |word: &&str| !word.is_empty() && word.parse::<Targets>().is_ok();
+    let known: Vec<&str> = filter.split(',').map(str::trim).filter(is_known).collect();
+    // Whoever started the service reads from that line where it is.
+    let targets: Targets = known.join(",").parse().unwrap_or_default();
+    targets.with_target(LISTENING, tracing::Level::INFO)
 }
 
 struct JsonLine {
@@ -148,6 +155,24 @@ impl Visit for Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_is_a_level_or_levels_by_target() {
+        use tracing::Level;
+        for (filter, target, level, told) in [
+            ("info", "gateway", Level::INFO, true),
+            ("info", "gateway", Level::DEBUG, false),
+            ("WARN", "gateway", Level::INFO, false),
+            ("WARN", LISTENING, Level::INFO, true),
+            ("info, hyper=debug", "hyper::proto", Level::DEBUG, true),
+            ("info,gateway=off", "gateway", Level::ERROR, false),
+            ("info,a=b=c,,x=loud", "gateway", Level::INFO, true),
+            (DEFAULT_FILTER, "reqwest_retry", Level::WARN, false),
+        ] {
+            let is_told = targets(filter).would_enable(target, &level);
+            assert_eq!(is_told, told, "{filter}: {target} at {level}");
+        }
+    }
 
     #[test]
     fn hostile_text_makes_one_bounded_line() {
