@@ -67,6 +67,7 @@ fn options(settings: &Settings, lines: mpsc::Sender<Line>) -> anyhow::Result<Opt
         working_dir: None,
         inherit_environment: true,
         environment,
+        gateway_host: settings.gateway_host.clone(),
         gateway_port: settings.gateway_port,
         lines,
     })

@@ -33,6 +33,7 @@ fn options(folder: &TempDir) -> (Options, mpsc::Receiver<Line>) {
         working_dir: None,
         inherit_environment: false,
         environment: BTreeMap::new(),
+        gateway_host: "127.0.0.1".to_owned(),
         gateway_port: 0,
         lines,
     };
@@ -63,15 +64,23 @@ fn lives(pid: u32) -> bool {
 }
 
 #[tokio::test]
-async fn addresses_are_handed_to_those_that_start_later() {
+async fn each_service_is_told_where_all_are_whichever_starts_first() {
     let folder = stand_ins();
     let (options, mut lines) = options(&folder);
 
-    let _supervisor = Supervisor::start(options).await.unwrap();
+    let supervisor = Supervisor::start(options).await.unwrap();
 
+    let told = line_with(&mut lines, "event-store told").await;
+    let url = |service| supervisor.url(service).unwrap();
+    let port = url("event-store").rsplit(':').next().unwrap().to_owned();
     assert_eq!(
-        line_with(&mut lines, "gateway told").await,
-        "gateway told  http://127.0.0.1:4000 http://127.0.0.1:4001/destinations/pagerduty"
+        told,
+        format!(
+            "event-store told {port} {} {} {}/destinations/pagerduty",
+            url("event-store"),
+            url("gateway"),
+            url("mock-pagerduty")
+        )
     );
 }
 
@@ -81,12 +90,14 @@ async fn a_killed_service_is_started_again_on_its_port() {
     let (options, mut lines) = options(&folder);
     let supervisor = Supervisor::start(options).await.unwrap();
     let first = supervisor.pid("event-store").unwrap().unwrap();
-    line_with(&mut lines, "event-store told 0").await;
+    let url = supervisor.url("event-store").unwrap();
+    let told = format!("event-store told {}", url.rsplit(':').next().unwrap());
+    line_with(&mut lines, &told).await;
 
     supervisor.kill("event-store").unwrap();
 
     // The child and the supervisor may speak in either order.
-    let either = ["event-store told 4000", "event-store started again"];
+    let either = [&*told, "event-store started again"];
     let first_line = line_with_any(&mut lines, &either).await;
     let other = either.iter().find(|part| !first_line.contains(**part));
     line_with(&mut lines, other.unwrap()).await;

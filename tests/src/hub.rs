@@ -71,6 +71,7 @@ impl Hub {
             working_dir: Some(data.path().to_owned()),
             inherit_environment: false,
             environment,
+            gateway_host: "127.0.0.1".to_owned(),
             gateway_port: 0,
             lines,
         })

@@ -1,4 +1,5 @@
-//! The services' own ports: what is answered there without the internal key, and where that key goes.
+//! The services' own ports: what is answered there without the internal key, where that key goes, and that no endpoint of a
+//! client leads there.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -17,6 +18,8 @@ use system_tests::hub::{Hub, STRIPE_SECRET};
 use system_tests::stage::Stage as _;
 use tokio::net::TcpListener;
 use tokio::process::Command;
+
+use crate::security::rows;
 
 /// What each service answers, beside what all of them do.
 const ROUTES: &[(&str, &[(Method, &str)])] = &[
@@ -138,6 +141,58 @@ async fn no_service_starts_without_the_key() {
             "{service}: {told}"
         );
     }
+}
+
+#[tokio::test]
+async fn no_endpoint_leads_to_one_of_our_services_though_loopback_is_open() {
+    let hub = Hub::start().await.unwrap();
+    let endpoints = hub.url("/webhooks/clients/acme/endpoints");
+    let rows = rows("own_services.tsv");
+    assert!(rows.len() > 15);
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let free = free.local_addr().unwrap().port().to_string();
+
+    for (service, address, _) in hub.supervisor().services() {
+        for row in &rows {
+            let [url, code] = row.as_slice() else {
+                panic!("two columns: {row:?}");
+            };
+            let ours = address.port().to_string();
+            let url = url.replace("{ours}", &ours).replace("{free}", &free);
+
+            let answer = api::post_json(&endpoints, &json!({ "url": url })).await;
+
+            let answer = answer.unwrap();
+            if code == "ok" {
+                assert_eq!(answer.status, StatusCode::CREATED, "{url}");
+            } else {
+                assert_eq!(answer.status, 422, "{url} of {service}");
+                assert_eq!(&answer.code(), code, "{url} of {service}");
+            }
+        }
+    }
+    let free = json!({ "url": format!("http://127.0.0.1:{free}/") });
+    let made = api::post_json(&endpoints, &free).await.unwrap();
+    let made = made.json()["endpoint_id"].take();
+    let one = hub.url(&format!("/webhooks/endpoints/{}", made.as_str().unwrap()));
+    let store = hub.supervisor().url("event-store").unwrap();
+    let json = [("content-type".to_owned(), "application/json".to_owned())];
+    let body = json!({ "url": store }).to_string().into_bytes();
+    let changed = api::call(Method::PATCH, &one, &json, body).await.unwrap();
+    assert_eq!(changed.code(), "endpoint_url_forbidden");
+}
+
+#[tokio::test]
+async fn open_loopback_is_warned_of_where_callers_have_keys() {
+    let hub = Hub::start_with(&[("GATEWAY_API_KEYS", "key-of-a-caller:acme")])
+        .await
+        .unwrap();
+
+    let line = hub
+        .wait_for_log("gateway", &["loopback is open to endpoints", "warn"])
+        .await;
+
+    assert!(line.unwrap().contains("127.0.0.0/8"));
 }
 
 /// What came to one who is outside.

@@ -21,7 +21,7 @@ fn is_wiring(variable: &str) -> bool {
         "SUMMARIZER",
         "MOCK_PAGERDUTY",
     ];
-    service.is_some_and(|service| inner.contains(&service))
+    service.is_some_and(|service| inner.contains(&service)) || variable == "GATEWAY_URL"
 }
 
 /// The fields of every service's `Config` and of the command's `Settings`, as the variables that set them.

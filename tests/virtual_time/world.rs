@@ -142,11 +142,8 @@ impl World {
         self.starts += 1;
         let surroundings = Surroundings {
             clock: self.clock.clone(),
-            senders: Senders {
-                operators: sender.clone(),
-                public: sender.clone(),
-                in_nets: sender,
-            },
+            senders: Senders::alike(&sender),
+            doors: Arc::default(),
             event_store: EventStore::over(
                 self.net.under(INTERNAL.clone(), &process),
                 store,

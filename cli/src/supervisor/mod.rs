@@ -1,10 +1,11 @@
 //! Runs the services as child processes on loopback: what compose does with containers, without containers.
 //!
-//! Each service binds a free port and says where; the addresses are handed to those that start after it. One that dies
-//! is started again on its port, as a replacement must be found where its callers look.
+//! Each service is given a free port and told where the others are. One that dies is started again on its port, as a
+//! replacement must be found where its callers look.
 
 mod child;
 mod keeper;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 use child::Launch;
 use keeper::Keeper;
+use ports::Place;
 
 /// The services in the order of starting: those of a row need only those of the rows before.
 pub const ROWS: [&[&str]; 3] = [
@@ -52,6 +54,7 @@ pub struct Options {
     /// Variables for all of them. A `PAGERDUTY_URL` keeps the pages from the mock; without a `SIGNALPOST_INTERNAL_KEY` they
     /// get one of their own.
     pub environment: BTreeMap<String, String>,
+    pub gateway_host: String,
     /// 0 takes a free port.
     pub gateway_port: u16,
     /// Takes every line; when it is full, the services' logs wait.
@@ -61,26 +64,32 @@ pub struct Options {
 /// The running services. Dropping it kills them; [`Supervisor::stop`] is the orderly end.
 pub struct Supervisor {
     services: Vec<Keeper>,
+    /// Kept as long as the services.
+    _places: Places,
 }
+
+type Places = BTreeMap<&'static str, Place>;
 
 impl Supervisor {
     /// Starts every service and answers when all listen. Fails with the last lines of the first that does not.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let mut supervisor = Self {
-            services: Vec::new(),
-        };
         let mut environment = options.environment.clone();
         environment
             .entry(internal_key::VARIABLE.to_owned())
             .or_insert_with(fresh_key);
+        let places = take_places(&options)?;
+        hand_down(&mut environment, &places);
+        let mut services = Vec::new();
         for row in ROWS {
             let starts = row
                 .iter()
-                .map(|service| start_service(service, &options, &environment));
-            supervisor.services.extend(try_join_all(starts).await?);
-            hand_down(&mut environment, &supervisor.services);
+                .map(|service| start_service(service, &options, &environment, &places[service]));
+            services.extend(try_join_all(starts).await?);
         }
-        Ok(supervisor)
+        Ok(Self {
+            services,
+            _places: places,
+        })
     }
 
     /// Every service with its address and, while it lives, its process id.
@@ -152,15 +161,10 @@ async fn start_service(
     service: &'static str,
     options: &Options,
     environment: &BTreeMap<String, String>,
+    place: &Place,
 ) -> anyhow::Result<Keeper> {
     let mut environment = environment.clone();
-    let port = if service == "gateway" {
-        options.gateway_port
-    } else {
-        // Only the gateway may be reached from elsewhere.
-        environment.insert(variable(service, "HOST"), "127.0.0.1".to_owned());
-        0
-    };
+    environment.insert(variable(service, "HOST"), place.host.clone());
     let launch = Arc::new(Launch {
         service,
         program: options.bin_dir.join(service),
@@ -169,19 +173,31 @@ async fn start_service(
         environment: environment.into_iter().collect(),
         lines: options.lines.clone(),
     });
-    let (child, address) = launch.first_start(port).await?;
+    let (child, address) = launch.first_start(place.port).await?;
     Ok(Keeper::keep(launch, child, address))
 }
 
-/// Tells those that start later where the others are.
-fn hand_down(environment: &mut BTreeMap<String, String>, services: &[Keeper]) {
-    for keeper in services {
-        let url = format!("http://{}", keeper.address);
-        if keeper.service == "mock-pagerduty" {
+fn take_places(options: &Options) -> anyhow::Result<Places> {
+    let places = ROWS.iter().copied().flatten().map(|service| {
+        let place = match *service {
+            "gateway" => Place::take(&options.gateway_host, options.gateway_port),
+            // Only the gateway may be reached from elsewhere.
+            _ => Place::take("127.0.0.1", 0),
+        };
+        Ok((*service, place.context("finding a free port")?))
+    });
+    places.collect()
+}
+
+/// Tells each service where all are.
+fn hand_down(environment: &mut BTreeMap<String, String>, places: &Places) {
+    for (service, place) in places {
+        let url = place.url();
+        if *service == "mock-pagerduty" {
             environment
                 .entry("PAGERDUTY_URL".to_owned())
                 .or_insert_with(|| format!("{url}{}", names::DESTINATION_PAGERDUTY));
         }
-        environment.insert(variable(keeper.service, "URL"), url);
+        environment.insert(variable(service, "URL"), url);
     }
 }

@@ -30,7 +30,7 @@ use crate::http;
 use crate::storage::{self, Options, Storage};
 use crate::worker::send::Senders;
 use crate::worker::vitals::{Facts, Vitals, age_s};
-use crate::worker::{Chance, Outside, Worker};
+use crate::worker::{Chance, Outside, OwnDoors, Worker};
 
 /// A feed that was not read for so long is behind: three polls.
 const FEED_STALE: Duration = Duration::from_secs(60);
@@ -39,6 +39,7 @@ const FEED_STALE: Duration = Duration::from_secs(60);
 pub struct Surroundings {
     pub clock: Clock,
     pub senders: Senders,
+    pub doors: Arc<OwnDoors>,
     pub event_store: EventStore,
     pub chance: Chance,
     /// What the configuration names, unless there is one already.
@@ -57,10 +58,13 @@ impl App {
     /// Opens the store, takes its lane, and learns what is open. Nothing is sent before [`run`](Self::run).
     pub async fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let nets = config.nets().map_err(anyhow::Error::msg)?;
+        let doors = Arc::new(config.own_doors());
+        doors.look_first().await;
         let upstream = Upstream::new("event-store", &config.event_store_url);
         let surroundings = Surroundings {
             clock,
-            senders: Senders::over_sockets(&nets),
+            senders: Senders::over_sockets(&nets, &doors),
+            doors,
             event_store: EventStore::new(Arc::new(upstream), &config.signalpost_internal_key),
             chance: Chance::of_the_system(),
             storage: None,
@@ -80,6 +84,7 @@ impl App {
             storage: Arc::clone(&storage),
             event_store: surroundings.event_store,
             senders: surroundings.senders,
+            doors: surroundings.doors,
             clock: surroundings.clock,
             chance: surroundings.chance,
             defaults: Defaults {
@@ -116,13 +121,16 @@ impl App {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let router = self.router();
+        let doors = Arc::clone(self.worker.doors());
+        doors.listen(listener.local_addr()?);
         let serving = stop_others(&shutdown, async {
             server::serve(listener, router, Limits::INTERNAL, shutdown.clone())
                 .await
                 .context("serving")
         });
         let working = stop_others(&shutdown, self.work(shutdown.clone()));
-        let (served, worked) = tokio::join!(serving, working);
+        let looking = doors.watch(shutdown.clone());
+        let (served, worked, ()) = tokio::join!(serving, working, looking);
         worked.and(served)
     }
 

@@ -9,7 +9,7 @@ use url::Url;
 use crate::domain::egress::Nets;
 use crate::domain::schedule::{DEFAULT_WAITS_S, PAGES_WAITS_S, Policy};
 use crate::storage::Vault;
-use crate::worker::Bounds;
+use crate::worker::{Bounds, OwnDoors};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -22,6 +22,14 @@ pub struct Config {
     pub delivery_database_url: String,
     /// `EVENT_STORE_URL`: where the feed is read. Default <http://127.0.0.1:3003>.
     pub event_store_url: List,
+    /// `GATEWAY_URL` and the others that end so: where our services answer, comma-separated; a name stands for all its
+    /// addresses. Nothing of a client's is sent there. Default <http://127.0.0.1:3000> and following.
+    pub gateway_url: List,
+    pub stripe_ingester_url: List,
+    pub status_poller_url: List,
+    pub delivery_url: List,
+    pub summarizer_url: List,
+    pub mock_pagerduty_url: List,
     /// `PAGERDUTY_URL`: where pages go. Default the mock's <http://127.0.0.1:3006/destinations/pagerduty>.
     pub pagerduty_url: String,
     /// `PAGERDUTY_TIMEOUT_MS`: one deadline over connecting, headers and body. Default 15000.
@@ -59,6 +67,12 @@ impl Default for Config {
             delivery_port: 3004,
             delivery_database_url: "sqlite:./data/delivery.db".to_owned(),
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
+            gateway_url: List::of(&["http://127.0.0.1:3000"]),
+            stripe_ingester_url: List::of(&["http://127.0.0.1:3001"]),
+            status_poller_url: List::of(&["http://127.0.0.1:3002"]),
+            delivery_url: List::of(&["http://127.0.0.1:3004"]),
+            summarizer_url: List::of(&["http://127.0.0.1:3005"]),
+            mock_pagerduty_url: List::of(&["http://127.0.0.1:3006"]),
             pagerduty_url: "http://127.0.0.1:3006/destinations/pagerduty".to_owned(),
             pagerduty_timeout_ms: 15_000,
             pagerduty_schedule_s: pages_schedule(),
@@ -123,6 +137,30 @@ impl Config {
         }
     }
 
+    /// Where our services answer, by variable.
+    fn own_urls(&self) -> [(&'static str, &List); 7] {
+        [
+            ("GATEWAY_URL", &self.gateway_url),
+            ("STRIPE_INGESTER_URL", &self.stripe_ingester_url),
+            ("STATUS_POLLER_URL", &self.status_poller_url),
+            ("EVENT_STORE_URL", &self.event_store_url),
+            ("DELIVERY_URL", &self.delivery_url),
+            ("SUMMARIZER_URL", &self.summarizer_url),
+            ("MOCK_PAGERDUTY_URL", &self.mock_pagerduty_url),
+        ]
+    }
+
+    /// Where nothing of a client's is sent, whatever is open.
+    pub fn own_doors(&self) -> OwnDoors {
+        let urls = self.own_urls().map(|(_, urls)| &urls.0);
+        let urls: Vec<Url> = urls
+            .into_iter()
+            .flatten()
+            .filter_map(|url| http_url(url))
+            .collect();
+        OwnDoors::behind(&urls)
+    }
+
     /// `None` unless it is an absolute http or https URL.
     pub fn pagerduty_url(&self) -> Option<Url> {
         http_url(&self.pagerduty_url)
@@ -147,9 +185,10 @@ impl config::Config for Config {
         if self.delivery_database_url != "memory:" && path.is_none_or(str::is_empty) {
             complaints.push("DELIVERY_DATABASE_URL: `memory:` or `sqlite:PATH`".to_owned());
         }
-        let stores = &self.event_store_url.0;
-        if stores.is_empty() || stores.iter().any(|url| http_url(url).is_none()) {
-            complaints.push("EVENT_STORE_URL: a comma list of http URLs".to_owned());
+        for (name, urls) in self.own_urls() {
+            if urls.0.is_empty() || urls.0.iter().any(|url| http_url(url).is_none()) {
+                complaints.push(format!("{name}: a comma list of http URLs"));
+            }
         }
         if self.pagerduty_url().is_none() {
             complaints.push("PAGERDUTY_URL: an http or https URL".to_owned());
@@ -227,6 +266,7 @@ mod tests {
             ("DELIVERY_DATABASE_URL", "sqlite:"),
             ("DELIVERY_DATABASE_URL", "redis://x"),
             ("EVENT_STORE_URL", "127.0.0.1:3003"),
+            ("GATEWAY_URL", "gateway"),
             ("PAGERDUTY_URL", "ftp://pager"),
             ("PAGERDUTY_TIMEOUT_MS", "0"),
             ("PAGERDUTY_SCHEDULE_S", "0,soon"),

@@ -9,6 +9,7 @@ use axum::{Router, middleware};
 use futures_util::future::join_all;
 use runtime::base::Base;
 use runtime::clock::Clock;
+use runtime::config::List;
 use runtime::health::Health;
 use runtime::http_client;
 use runtime::proxies::TrustedProxies;
@@ -40,6 +41,7 @@ impl App {
     /// When the keys, the hosts or the proxies cannot be read.
     pub fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let base = Arc::new(Base::new("gateway", clock));
+        warn_of(&config.open_loopback());
         let upstreams = Arc::new(Upstreams::new(&config));
         let guard = Arc::new(Guard::new(
             Keys::parse(&config.gateway_api_keys)?,
@@ -96,6 +98,13 @@ impl App {
             join_all(watches)
         );
         served
+    }
+}
+
+/// Our own services are closed to endpoints all the same, others on this machine are not.
+fn warn_of(open_loopback: &List) {
+    if !open_loopback.0.is_empty() {
+        tracing::warn!(nets = %open_loopback, "loopback is open to endpoints, though callers have keys: empty DELIVERY_ALLOW_NETS");
     }
 }
 

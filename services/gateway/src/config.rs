@@ -1,6 +1,6 @@
 //! What the gateway can be told.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 use runtime::config::{self, List, Secrets};
@@ -36,6 +36,9 @@ pub struct Config {
     pub gateway_trusted_proxies: List,
     /// `SIGNALPOST_INTERNAL_KEY`: what our services show each other, comma-separated; the first is sent. Required.
     pub signalpost_internal_key: InternalKey,
+    /// Networks that clients' endpoints may lie in beside the internet, as delivery is told them: with loopback among them
+    /// and keys set there is a warning at start. `DELIVERY_ALLOW_NETS`, default none.
+    pub delivery_allow_nets: List,
     /// Base URLs of stripe-ingester, comma-separated; a name stands for all its addresses. `STRIPE_INGESTER_URL`,
     /// default `http://127.0.0.1:3001`.
     pub stripe_ingester_url: List,
@@ -62,6 +65,7 @@ impl Default for Config {
             gateway_allowed_hosts: List::default(),
             gateway_trusted_proxies: List::default(),
             signalpost_internal_key: InternalKey::default(),
+            delivery_allow_nets: List::default(),
             stripe_ingester_url: List::of(&["http://127.0.0.1:3001"]),
             status_poller_url: List::of(&["http://127.0.0.1:3002"]),
             event_store_url: List::of(&["http://127.0.0.1:3003"]),
@@ -73,6 +77,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The networks through which a caller who has a key may have this machine post to itself.
+    pub fn open_loopback(&self) -> List {
+        let nets = self.delivery_allow_nets.0.iter();
+        let keyless = self.gateway_api_keys.is_empty();
+        List(
+            nets.filter(|net| !keyless && holds_loopback(net))
+                .cloned()
+                .collect(),
+        )
+    }
+
     /// Where the replicas of a service are.
     pub fn urls(&self, service: Service) -> &List {
         match service {
@@ -140,6 +155,26 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// What is no network is complained of by delivery.
+fn holds_loopback(text: &str) -> bool {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, "128"));
+    let prefix = prefix.parse().unwrap_or(128);
+    match address
+        .parse()
+        .map(|address: IpAddr| address.to_canonical())
+    {
+        Ok(IpAddr::V4(address)) if prefix < 8 => {
+            // A network that is wider than 127.0.0.0/8 holds it where the bits it fixes are the same.
+            (address.to_bits() ^ Ipv4Addr::LOCALHOST.to_bits()).leading_zeros() >= prefix
+        }
+        Ok(IpAddr::V6(address)) => {
+            (address.to_bits() ^ Ipv6Addr::LOCALHOST.to_bits()).leading_zeros() >= prefix
+        }
+        Ok(IpAddr::V4(address)) => address.is_loopback(),
+        Err(_) => false,
+    }
+}
+
 fn is_base_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         url.scheme() == "http"
@@ -185,6 +220,31 @@ mod tests {
                 starts,
                 "{variables:?}"
             );
+        }
+    }
+
+    #[test]
+    fn open_loopback_is_told_where_callers_have_keys() {
+        for (keys, net, told) in [
+            (&["k"][..], "127.0.0.0/8", true),
+            (&["k"], "127.0.0.1", true),
+            (&["k"], "127.4.0.0/16", true),
+            (&["k"], "0.0.0.0/0", true),
+            (&["k"], "64.0.0.0/2", true),
+            (&["k"], "::1/128", true),
+            (&["k"], "::/0", true),
+            (&["k"], "10.0.0.0/8", false),
+            (&["k"], "128.0.0.0/1", false),
+            (&["k"], "fd00::/8", false),
+            (&["k"], "nonsense", false),
+            (&[], "127.0.0.0/8", false),
+        ] {
+            let config = Config {
+                gateway_api_keys: Secrets::of(keys),
+                delivery_allow_nets: List::of(&[net]),
+                ..Config::default()
+            };
+            assert_eq!(!config.open_loopback().0.is_empty(), told, "{net}");
         }
     }
 

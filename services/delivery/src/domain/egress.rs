@@ -1,6 +1,7 @@
 //! Where a request of a client's may go. A client chooses the URL, we send from inside: only the internet is open, and
 //! what the operator opened beside it.
 
+mod doors;
 mod nets;
 
 use std::fmt;
@@ -8,6 +9,7 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
+pub use doors::{Doors, Place};
 pub use nets::{Nets, NetsFault};
 
 /// Of an endpoint's URL, in bytes; also once what lies beyond ASCII is escaped.
@@ -26,7 +28,7 @@ const LOCAL_SUFFIXES: [&str; 6] = [
 ];
 
 /// Where the addresses of an endpoint must lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
     /// On the internet, or in a network that was opened.
     Public,
@@ -90,6 +92,19 @@ impl EndpointUrl {
             Some(Host::Ipv6(address)) => Some(address.into()),
             Some(Host::Domain(_)) | None => None,
         }
+    }
+
+    /// Its name, when it has one.
+    pub fn name(&self) -> Option<&str> {
+        match self.0.host() {
+            Some(Host::Domain(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The port that is connected to.
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or_default()
     }
 
     /// Where its addresses must lie.

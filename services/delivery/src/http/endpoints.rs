@@ -42,7 +42,7 @@ pub(super) async fn register(
     }
     let defaults = api.worker.defaults();
     let asked = asked::endpoint(told, defaults, rand::random()).map_err(refuse::asked)?;
-    resolve::check(&asked.settings.url, &defaults.nets).await?;
+    resolve::check(&asked.settings.url, &defaults.nets, api.worker.doors()).await?;
     let registered = api
         .worker
         .register(
@@ -102,7 +102,7 @@ pub(super) async fn change(
     // Whether it can be at all, before its name is looked up.
     let changed = change(&endpoint, api.worker.now())?;
     if changed.settings.url != endpoint.settings.url {
-        resolve::check(&changed.settings.url, &defaults.nets).await?;
+        resolve::check(&changed.settings.url, &defaults.nets, api.worker.doors()).await?;
     }
     let changed = api
         .worker

@@ -6,11 +6,11 @@ use std::time::Duration;
 use runtime::problem::{Code, Problem};
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
-use url::Host;
 
 use super::refuse;
 use crate::domain::asked::Fault;
 use crate::domain::egress::{self, Nets};
+use crate::worker::OwnDoors;
 
 /// A name that takes longer is taken as one that is not known yet.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,23 +20,30 @@ static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Refuses a URL whose name leads to any address that nothing is sent to. A kindness to whoever mistyped it: a name can
 /// lead elsewhere later, so that its addresses are checked again at each connect. One that leads nowhere yet is taken.
-pub(super) async fn check(url: &str, nets: &Nets) -> Result<(), Problem> {
+pub(super) async fn check(url: &str, nets: &Nets, doors: &OwnDoors) -> Result<(), Problem> {
     let parsed = egress::parse(url, nets).map_err(|fault| refuse::asked(Fault::Url(fault)))?;
-    let (Some(Host::Domain(name)), Some(port)) = (
-        parsed.as_url().host(),
-        parsed.as_url().port_or_known_default(),
-    ) else {
+    if doors.lead_to(&parsed) {
+        return Err(ours());
+    }
+    let Some(name) = parsed.name() else {
         return Ok(());
     };
-    let Some(addresses) = look_up(name.to_owned(), port).await else {
+    let Some(addresses) = look_up(name.to_owned(), parsed.port()).await else {
         return Ok(());
     };
+    if addresses.iter().any(|address| doors.hold(*address)) {
+        return Err(ours());
+    }
     let mut addresses = addresses.iter();
     if addresses.all(|address| egress::permits(parsed.need(), address.ip(), nets)) {
         return Ok(());
     }
     Err(Code::EndpointUrlForbidden
         .because("url: its name leads to an address that is not on the internet"))
+}
+
+fn ours() -> Problem {
+    Code::EndpointUrlForbidden.because("url: it leads to one of Signalpost's own services")
 }
 
 /// `None` where it is not known in time, or too many are looked up. A look-up keeps its turn until it has ended, whoever
@@ -63,16 +70,41 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_refused_for_where_it_leads() {
+        let none = OwnDoors::default();
         let (here, elsewhere) = (nets(&["127.0.0.0/8", "::1"]), nets(&["10.0.0.0/8"]));
-        assert!(check("https://localhost/hook", &here).await.is_ok());
-        let refused = check("https://localhost/hook", &elsewhere).await;
+        assert!(check("https://localhost/hook", &here, &none).await.is_ok());
+        let refused = check("https://localhost/hook", &elsewhere, &none).await;
         assert_eq!(refused.unwrap_err().code, Code::EndpointUrlForbidden);
     }
 
     #[tokio::test]
+    async fn what_leads_to_our_own_services_is_refused_whatever_is_open() {
+        let open = nets(&["0.0.0.0/0", "::/0"]);
+        let urls = ["http://127.0.0.1:3003", "http://event-store:3003"];
+        let urls = urls.map(|url| url::Url::parse(url).unwrap());
+        let doors = OwnDoors::behind(&urls);
+        for url in [
+            "http://127.0.0.1:3003/hook",
+            "https://127.0.0.2:3003/hook",
+            "http://0.0.0.0:3003/hook",
+            "http://[::ffff:127.0.0.1]:3003/hook",
+            "http://localhost:3003/hook",
+            "http://event-store:3003/hook",
+        ] {
+            let refused = check(url, &open, &doors).await.unwrap_err();
+            assert_eq!(refused.code, Code::EndpointUrlForbidden, "{url}");
+            assert!(refused.detail.contains("own services"), "{url}");
+        }
+        for url in ["http://localhost:3004/hook", "http://127.0.0.1:4000/hook"] {
+            assert!(check(url, &open, &doors).await.is_ok(), "{url}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_address_is_not_looked_up() {
-        assert!(check("https://1.1.1.1/", &Nets::default()).await.is_ok());
-        let refused = check("https://127.0.0.1/", &Nets::default()).await;
+        let (closed, none) = (Nets::default(), OwnDoors::default());
+        assert!(check("https://1.1.1.1/", &closed, &none).await.is_ok());
+        let refused = check("https://127.0.0.1/", &closed, &none).await;
         assert_eq!(refused.unwrap_err().code, Code::EndpointUrlForbidden);
     }
 }

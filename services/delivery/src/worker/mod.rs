@@ -40,6 +40,7 @@ mod behind;
 mod chance;
 mod commands;
 mod dispatch;
+mod doors;
 mod endpoints;
 mod intake;
 mod jobs;
@@ -58,6 +59,7 @@ pub mod vitals;
 
 pub use chance::Chance;
 pub use commands::CommandFault;
+pub use doors::OwnDoors;
 pub use post::{Incoming, PostFault, Posted};
 
 /// How long attempts on their way may go on after the shutdown; what takes longer is given back.
@@ -71,6 +73,8 @@ pub struct Outside {
     pub storage: Arc<dyn Storage>,
     pub event_store: EventStore,
     pub senders: Senders,
+    /// Where nothing of a client's is sent.
+    pub doors: Arc<OwnDoors>,
     pub clock: Clock,
     pub chance: Chance,
     pub defaults: Defaults,
@@ -191,6 +195,11 @@ impl Worker {
 
     pub fn now(&self) -> Timestamp {
         self.outside.clock.now()
+    }
+
+    /// Where nothing of a client's is sent.
+    pub fn doors(&self) -> &Arc<OwnDoors> {
+        &self.outside.doors
     }
 
     pub fn defaults(&self) -> &Defaults {

@@ -1,7 +1,9 @@
 //! One request to a destination, and what came of it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -13,8 +15,8 @@ use schema::webhooks::Phases;
 use signature::standard;
 use tokio::time::{Instant, timeout_at};
 
-use super::Worker;
 use super::registry::{Live, Target};
+use super::{OwnDoors, Worker};
 use crate::domain::egress::{self, Need, Nets};
 use crate::domain::queues::Answer as Said;
 use crate::domain::result::Verdict;
@@ -27,15 +29,41 @@ const RESPONSE_MAX: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct Senders {
     /// The operator: anywhere.
-    pub operators: ClientWithMiddleware,
+    operators: ClientWithMiddleware,
     /// A client, with a URL that leads to the internet or to what is open beside it.
-    pub public: ClientWithMiddleware,
+    public: ClientWithMiddleware,
     /// A client, with a URL that must stay within what is open beside the internet.
-    pub in_nets: ClientWithMiddleware,
+    in_nets: ClientWithMiddleware,
+    at_our_ports: Option<Arc<AtOurPorts>>,
+}
+
+/// For the ports on which our own services answer somewhere: whoever resolves a name knows no port, so that each has
+/// clients of its own. Made when the first is needed, which is hardly ever.
+struct AtOurPorts {
+    nets: Nets,
+    doors: Arc<OwnDoors>,
+    made: Mutex<HashMap<(Need, u16), ClientWithMiddleware>>,
+}
+
+impl AtOurPorts {
+    fn get(&self, need: Need, port: u16) -> ClientWithMiddleware {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = made
+            .entry((need, port))
+            .or_insert_with(|| self.make(need, port));
+        client.clone()
+    }
+
+    fn make(&self, need: Need, port: u16) -> ClientWithMiddleware {
+        let (nets, doors) = (self.nets.clone(), Arc::clone(&self.doors));
+        http_client::hostile(Arc::new(move |_, address| {
+            egress::permits(need, address, &nets) && !doors.hold(SocketAddr::new(address, port))
+        }))
+    }
 }
 
 impl Senders {
-    pub fn over_sockets(nets: &Nets) -> Self {
+    pub fn over_sockets(nets: &Nets, doors: &Arc<OwnDoors>) -> Self {
         let guarded = |need: Need| {
             let nets = nets.clone();
             http_client::hostile(Arc::new(move |_, address| {
@@ -46,6 +74,29 @@ impl Senders {
             operators: http_client::hostile(Arc::new(|_, _| true)),
             public: guarded(Need::Public),
             in_nets: guarded(Need::InNets),
+            at_our_ports: Some(Arc::new(AtOurPorts {
+                nets: nets.clone(),
+                doors: Arc::clone(doors),
+                made: Mutex::default(),
+            })),
+        }
+    }
+
+    /// By one that reaches nobody else, such as one that answers in process.
+    pub fn alike(sender: &ClientWithMiddleware) -> Self {
+        Self {
+            operators: sender.clone(),
+            public: sender.clone(),
+            in_nets: sender.clone(),
+            at_our_ports: None,
+        }
+    }
+
+    fn for_clients(&self, need: Need, port: u16) -> ClientWithMiddleware {
+        match (&self.at_our_ports, need) {
+            (Some(ours), _) if ours.doors.have_port(port) => ours.get(need, port),
+            (_, Need::Public) => self.public.clone(),
+            (_, Need::InNets) => self.in_nets.clone(),
         }
     }
 }
@@ -158,15 +209,15 @@ impl Worker {
             Target::Operators(url) => senders.operators.post(url.clone()),
             Target::Clients(url) => {
                 let (need, nets) = (url.need(), &self.outside.defaults.nets);
+                let port = url.port();
                 let literal = url.literal();
                 if literal.is_some_and(|address| !egress::permits(need, address, nets)) {
                     return None;
                 }
-                let sender = match need {
-                    Need::Public => &senders.public,
-                    Need::InNets => &senders.in_nets,
-                };
-                sender.post(url.as_url().clone())
+                if self.outside.doors.lead_to(url) {
+                    return None;
+                }
+                senders.for_clients(need, port).post(url.as_url().clone())
             }
         };
         let headers = self.headers(live, stored);
@@ -232,5 +283,51 @@ async fn read_some(response: &mut reqwest::Response, kept: &mut Vec<u8>) {
         if chunk.len() >= room {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use url::Url;
+
+    use super::*;
+
+    /// A listener, and its URL by a name: an address is looked at before a client is chosen.
+    async fn listener() -> (TcpListener, Url) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let url = format!("http://localhost:{port}/hook");
+        (listener, Url::parse(&url).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_our_own_service_is_blocked_at_its_port_alone() {
+        let ((ours, ours_url), (theirs, theirs_url)) = (listener().await, listener().await);
+        let nets = Nets::parse(&["127.0.0.0/8".to_owned(), "::1".to_owned()]).unwrap();
+        let at = Url::parse(&format!("http://{}", ours.local_addr().unwrap())).unwrap();
+        let doors = Arc::new(OwnDoors::behind([&at]));
+        let senders = Senders::over_sockets(&nets, &doors);
+        let send = async |need, url: &Url| {
+            let sender = senders.for_clients(need, url.port().unwrap());
+            sender.post(url.clone()).send().await
+        };
+
+        for need in [Need::InNets, Need::Public] {
+            let fault = send(need, &ours_url).await.unwrap_err();
+            assert_eq!(failure_code(&fault), "blocked", "{fault:?}");
+        }
+        let (_sent, came) = tokio::join!(
+            tokio::time::timeout(Duration::from_secs(5), send(Need::InNets, &theirs_url)),
+            async {
+                let came = theirs.accept().await.map(drop);
+                drop(theirs);
+                came
+            }
+        );
+
+        came.unwrap();
+        let nobody = tokio::time::timeout(Duration::ZERO, ours.accept()).await;
+        assert!(nobody.is_err(), "somebody connected");
     }
 }

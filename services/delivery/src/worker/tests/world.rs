@@ -180,11 +180,8 @@ impl World {
         let outside = Outside {
             storage: Arc::clone(&self.storage),
             event_store: EventStore::over(http.clone(), Arc::new(store), &InternalKey::default()),
-            senders: Senders {
-                operators: http.clone(),
-                public: http.clone(),
-                in_nets: http,
-            },
+            senders: Senders::alike(&http),
+            doors: Arc::default(),
             clock: self.clock.clone(),
             chance: Chance::seeded(1),
             defaults: Defaults {
