@@ -127,9 +127,17 @@ fn the_compose_file_asks_for_nothing_that_the_example_does_not_list_for_containe
     assert_eq!(asked.collect::<BTreeSet<_>>(), variables_of(containers));
 }
 
-/// What the compose file says of a service.
-fn block_of<'a>(compose: &'a str, service: &str) -> &'a str {
-    let (_, after) = compose.split_once(&format!("\n  {service}:\n")).unwrap();
-    let end = after.find("\n\n  ").or_else(|| after.find("\n\n"));
-    &after[..end.unwrap_or(after.len())]
+/// What the compose file says of a service, with what it says of the environment of all where the service takes that.
+fn block_of(compose: &str, service: &str) -> String {
+    let block = |head: &str| {
+        let (_, after) = compose.split_once(head).unwrap();
+        let end = after.find("\n\n  ").or_else(|| after.find("\n\n"));
+        &after[..end.unwrap_or(after.len())]
+    };
+    let of_the_service = block(&format!("\n  {service}:\n"));
+    if of_the_service.contains("<<: *environment\n") {
+        [of_the_service, block("\nx-environment: &environment\n")].concat()
+    } else {
+        of_the_service.to_owned()
+    }
 }
