@@ -21,7 +21,7 @@ pub(crate) enum Invariant {
     S3,
     /// Delivered only if the receiver answered 2xx to an attempt of this generation.
     S4,
-    /// `max_attempts` only after all attempts; whatever is exhausted says why.
+    /// `max_attempts` and `poison` only after all attempts; whatever is exhausted says why.
     S5,
     /// Finished ≤ max, started ≤ max + interrupted, and no send that is not counted on disk.
     S6,
@@ -378,8 +378,8 @@ impl Ledger {
         );
         let policy = &endpoints[row.endpoint].policy;
         let max = policy.max_attempts();
-        let tried =
-            life.state != State::Exhausted(ExhaustReason::MaxAttempts) || life.finished == max;
+        let used_up = [ExhaustReason::MaxAttempts, ExhaustReason::Poison].map(State::Exhausted);
+        let tried = !used_up.contains(&life.state) || life.finished == max;
         let says = !matches!(life.state, State::Exhausted(_)) || life.state.reason().is_some();
         self.must(tried && says, Invariant::S5, || {
             format!("{position} of {max}: {life:?}")

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use delivery::domain::queues::{Answer, Capacity, Class, Item, Permit, Place, Queues, Rules};
+use delivery::domain::queues::{Answer, Capacity, Class, Item, Kind, Permit, Place, Queues, Rules};
 
 use super::bugs::Bug;
 use super::invariants::Invariant;
@@ -141,6 +141,7 @@ impl Reign {
                 } else {
                     Class::First
                 },
+                kind: Kind::of(if row.line == 0 { "even" } else { "odd" }),
                 suspect: life.is_suspect(),
                 place: Some(Place {
                     line: row.line,

@@ -45,6 +45,10 @@ pub(crate) enum Mood {
     Throttling,
     /// It answers 410.
     Leaving,
+    /// So many of a hundred are answered 500.
+    Partly {
+        percent: u8,
+    },
 }
 
 /// What one that is well takes.
@@ -88,6 +92,10 @@ impl Mood {
                 seconds: rng.random_range(1..600),
             },
             Self::Leaving => status(410, QUICK),
+            Self::Partly { percent } => match rng.random_range(0..100) < percent {
+                true => status(500, QUICK),
+                false => status(204, QUICK),
+            },
         }
     }
 }

@@ -10,7 +10,7 @@
 //! - `driver`, `operators`: who calls the HTTP API, and misfortune, by chance from a seed. `book`: what they were told.
 //! - `promises`, `receivers`: what must hold, asked of the API and of those who received.
 //! - `calm`: then the faults stop, and all must come to an end.
-//! - `wasted`: what is sent to endpoints that are dead.
+//! - `wasted`: what is sent to endpoints that are dead. `shares`: and to those that fail in part.
 //!
 //! Not in here: sockets, TLS and names (`stack` has those); power loss and disks; the loops of event-store's retention; a
 //! wall clock that is set (`simulation` has that). A seed repeats what is done, not every interleaving: ids and the order of
@@ -31,6 +31,7 @@ mod network;
 mod operators;
 mod promises;
 mod receivers;
+mod shares;
 mod wasted;
 mod world;
 

@@ -6,7 +6,8 @@
 //!               │                    ├─failure, no wait left────► exhausted(max_attempts)
 //!               │                    ├─410, of no page──────────► exhausted(gone), and the endpoint is disabled
 //!               │                    ├─interrupted, given back──► as before, due at once
-//!               │                    └─interrupted as a suspect─► exhausted(poison)
+//!               │                    ├─interrupted as a suspect─► failed, as by a failure
+//!               │                    └─so often, and no result──► exhausted(poison)
 //!               └─too old───────────────────────────────────────► exhausted(expired)
 //! open ────stop────► exhausted(canceled | endpoint_deleted), after the attempt on its way
 //! any ─────retry───► pending, with a full schedule: the next generation
@@ -29,9 +30,10 @@ use schema::delivery::Status;
 use schema::webhooks::{DisabledReason, Trigger};
 
 use super::result::Verdict;
-use super::schedule::Policy;
+use super::schedule::{Policy, RetryAfter};
 
-/// After so many interruptions in a row a delivery is sent alone, so that the next crash tells whether it is the cause.
+/// After so many interruptions in a row a delivery is sent alone at its endpoint, and each further one is charged. So one that
+/// kills the process is tried by its schedule, not at every start, and the innocent are not taken down with it.
 const SUSPECT_AFTER: u32 = 2;
 
 /// Where a delivery stands.
@@ -73,7 +75,7 @@ reasons! {
         Expired = "expired",
         /// The endpoint answered 410.
         Gone = "gone",
-        /// Its attempts ended with the process three times, the last time with nothing else on its way.
+        /// Its schedule is used up by attempts that ended with the process, and by nothing else.
         Poison = "poison",
         EndpointDeleted = "endpoint_deleted",
         Canceled = "canceled",
@@ -142,7 +144,7 @@ impl State {
 pub struct OpenAttempt {
     /// The owner that started it.
     pub epoch: u64,
-    /// Whether nothing else was on its way.
+    /// Whether nothing else of its endpoint was on its way.
     pub alone: bool,
     pub at: Timestamp,
     pub trigger: Trigger,
@@ -162,9 +164,10 @@ pub struct Life {
     pub started: u32,
     /// Of those, in earlier generations.
     pub before: u32,
-    /// Attempts of this generation with a result: what the budget is charged for, and the step of the schedule.
+    /// Attempts of this generation that are charged to its budget, those with a result and interrupted suspects: the step
+    /// of the schedule.
     pub finished: u32,
-    /// Attempts of this generation whose owner or task died, or stopped, before their result.
+    /// Attempts of this generation whose owner or task died, or stopped, before their result, and that are not charged.
     pub interrupted: u32,
     /// Deaths of the owner since the last result.
     pub interrupted_in_a_row: u32,
@@ -209,7 +212,7 @@ impl Life {
         }
     }
 
-    /// Whether it must be sent alone.
+    /// Whether it must be sent alone at its endpoint.
     pub fn is_suspect(&self) -> bool {
         is_suspect(self.interrupted_in_a_row)
     }
@@ -302,7 +305,7 @@ pub fn transition<R: Rng + ?Sized>(
             _ => Err(Refusal::Stale),
         },
         Input::Interrupt { epoch } => match &life.open {
-            Some(open) if open.epoch <= epoch => Ok(interrupt(life, open.alone, now)),
+            Some(open) if open.epoch <= epoch => Ok(interrupt(life, policy, now, rng.random())),
             _ => Err(Refusal::Stale),
         },
         Input::GiveBack { epoch } => match &life.open {
@@ -368,9 +371,8 @@ fn finish(
     now: Timestamp,
     jitter: f64,
 ) -> (Life, Vec<Effect>) {
-    let finished = life.finished + 1;
     let life = Life {
-        finished,
+        finished: life.finished + 1,
         interrupted_in_a_row: 0,
         due_at: None,
         open: None,
@@ -397,8 +399,21 @@ fn finish(
     if let Some(reason) = life.stop {
         return exhaust(life, reason);
     }
-    match policy.due(finished, now, jitter, retry_after) {
-        None => exhaust(life, ExhaustReason::MaxAttempts),
+    let end = ExhaustReason::MaxAttempts;
+    fail(life, policy, now, jitter, retry_after, end)
+}
+
+/// What was charged is tried again while the schedule has a wait left.
+fn fail(
+    life: Life,
+    policy: &Policy,
+    now: Timestamp,
+    jitter: f64,
+    retry_after: Option<RetryAfter>,
+    end: ExhaustReason,
+) -> (Life, Vec<Effect>) {
+    match policy.due(life.finished, now, jitter, retry_after) {
+        None => exhaust(life, end),
         Some(at) if policy.is_expired(life.age_from, at) => exhaust(life, ExhaustReason::Expired),
         Some(at) => {
             let failed = Life {
@@ -411,22 +426,44 @@ fn finish(
     }
 }
 
-/// The attempt may or may not have arrived. It is on record, due again at once, and not charged: the fault was ours.
-fn interrupt(life: &Life, alone: bool, now: Timestamp) -> (Life, Vec<Effect>) {
+/// The attempt may or may not have arrived. It is on record, due again at once, and not charged: the fault was ours, unless
+/// it happens too often.
+fn interrupt(life: &Life, policy: &Policy, now: Timestamp, jitter: f64) -> (Life, Vec<Effect>) {
     let life = Life {
         interrupted_in_a_row: life.interrupted_in_a_row + 1,
         ..life.clone()
     };
-    // That nothing else happened to be on its way accuses nobody; that a suspect was sent alone does.
-    if alone && life.interrupted_in_a_row > SUSPECT_AFTER {
-        let life = Life {
-            interrupted: life.interrupted + 1,
-            open: None,
-            ..life
-        };
-        return exhaust(life, ExhaustReason::Poison);
+    if life.interrupted_in_a_row <= SUSPECT_AFTER || life.stop.is_some() {
+        return give_back(&life, now);
     }
-    give_back(&life, now)
+    if policy.ends_by_schedule_only {
+        return put_off(&life, policy, now, jitter);
+    }
+    let life = Life {
+        finished: life.finished + 1,
+        open: None,
+        ..life
+    };
+    // A result would have ended the row.
+    let by_these_alone = life.finished <= life.interrupted_in_a_row - SUSPECT_AFTER;
+    let end = match by_these_alone {
+        true => ExhaustReason::Poison,
+        false => ExhaustReason::MaxAttempts,
+    };
+    fail(life, policy, now, jitter, None, end)
+}
+
+/// Not charged, but by the schedule's waits, the last of them for as long as it takes.
+fn put_off(life: &Life, policy: &Policy, now: Timestamp, jitter: f64) -> (Life, Vec<Effect>) {
+    let last = policy.max_attempts().saturating_sub(1);
+    let step = life.finished + life.interrupted_in_a_row - SUSPECT_AFTER;
+    let at = policy.due(step.min(last), now, jitter, None).unwrap_or(now);
+    let (life, _) = give_back(life, now);
+    let life = Life {
+        due_at: Some(at),
+        ..life
+    };
+    (life, vec![Effect::Wake { at }])
 }
 
 /// As an interruption, but nobody died of it: it raises no suspicion.

@@ -18,6 +18,7 @@ use crate::domain::delivery::{Carried, Source};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, JobId, Lane, Position};
 use crate::domain::pages::Group;
+use crate::domain::queues::Kind;
 use crate::domain::transition::Life;
 use crate::error::Error;
 
@@ -272,6 +273,8 @@ pub struct Waiting {
     pub position: Position,
     pub endpoint: Position,
     pub due_at: Timestamp,
+    /// Of its event.
+    pub kind: Kind,
     pub suspect: bool,
     /// Its owner died; the attempt must be recorded as interrupted first.
     pub attempt_open: bool,

@@ -12,7 +12,7 @@ use super::registry::Live;
 use super::send::Answer;
 use super::{Slot, Worker};
 use crate::domain::ids::Position;
-use crate::domain::queues::Rules;
+use crate::domain::queues::{Item, Rules};
 use crate::domain::result::Verdict;
 use crate::domain::transition::{
     Effect, ExhaustReason, Input, Life, OpenAttempt, Refusal, State, transition,
@@ -316,8 +316,7 @@ impl Worker {
         for effect in effects {
             match effect {
                 Effect::Wake { .. } => {
-                    let item = self.item(stored.position, stored.order_at, stored.line, life);
-                    self.enqueue(live, item);
+                    self.enqueue(live, self.item_of(stored, life));
                 }
                 // Of a client's own events event-store knows nothing.
                 Effect::Report if stored.event.source.is_some() => self.outcomes.notify_one(),
@@ -341,10 +340,20 @@ impl Worker {
         }
     }
 
+    fn item_of(&self, stored: &Stored, life: &Life) -> Item {
+        let event_type = &stored.event.event_type;
+        self.item(
+            stored.position,
+            stored.order_at,
+            stored.line,
+            event_type,
+            life,
+        )
+    }
+
     /// As its life says.
     pub(super) fn queue_again(&self, live: &Live, stored: &Stored) {
-        let item = self.item(stored.position, stored.order_at, stored.line, &stored.life);
-        self.enqueue(live, item);
+        self.enqueue(live, self.item_of(stored, &stored.life));
     }
 
     pub(super) async fn reload(&self, position: Position) -> Option<Stored> {

@@ -14,7 +14,7 @@ use super::registry::Live;
 use super::slot::{self, Slot};
 use crate::domain::delivery::Carried;
 use crate::domain::ids::{DeliveryId, EndpointId, EventId, Position};
-use crate::domain::queues::{Class, Item, Place};
+use crate::domain::queues::{Class, Item, Kind, Place};
 use crate::domain::rollup;
 use crate::domain::transition::{Input, Life, SkipReason, State, transition};
 use crate::error::Error;
@@ -381,7 +381,7 @@ impl Worker {
                 continue;
             }
             let Some(slot) = slot else {
-                let item = self.item(position, position, new.line, &new.life);
+                let item = self.item(position, position, new.line, &carried.event_type, &new.life);
                 match place {
                     Some(place) => place.take(item),
                     None => self.enqueue(&live, item),
@@ -413,10 +413,12 @@ impl Worker {
         position: Position,
         order_at: Position,
         line: u64,
+        event_type: &str,
         life: &Life,
     ) -> Item {
         Item {
             position,
+            kind: Kind::of(event_type),
             due_at: life.due_at.unwrap_or_else(|| self.now()),
             class: if life.has_begun() {
                 Class::Retry

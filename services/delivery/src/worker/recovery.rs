@@ -80,6 +80,7 @@ impl Worker {
             } else {
                 Class::First
             },
+            kind: waiting.kind,
             suspect: waiting.suspect,
             place: Some(Place {
                 line: waiting.line,

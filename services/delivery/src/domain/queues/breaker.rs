@@ -22,8 +22,8 @@ use super::Answer;
 /// It opens for this long first.
 const OPEN_FIRST: Duration = Duration::from_secs(5);
 const OPEN_MAX: Duration = Duration::from_secs(15 * 60);
-/// One of which nothing good is known is asked again after as long as nothing has succeeded: each wait is twice the one
-/// before. One that has lived here is asked so many times as often: then an outage is seen to be over within its own length
+/// Then one of which nothing good is known is asked again after as long as nothing has succeeded: each wait is twice the
+/// one before. One that has lived here is asked so many times as often: then an outage is seen to be over within its own length
 /// also where two probes of three fail that come after it.
 const OFTEN: u32 = 20;
 /// Open times are lengthened by at most this part, so that endpoints of one host are not probed together.
@@ -217,11 +217,18 @@ impl Breaker {
     }
 
     fn wait(&mut self, mono: Duration, jitter: f64) -> Duration {
-        let silent = mono.saturating_sub(*self.silent_since.get_or_insert(mono));
-        let part = if self.has_lived { OFTEN } else { 1 };
-        let wait = (OPEN_FIRST.saturating_add(silent) / part).min(OPEN_MAX);
+        let wait = match self.silent_since {
+            None => OPEN_FIRST,
+            Some(since) => self.wait_after(mono.saturating_sub(since)),
+        };
+        self.silent_since.get_or_insert(mono);
         let lengthened = wait.as_secs_f64() * (1.0 + JITTER * jitter.clamp(0.0, 1.0));
         Duration::try_from_secs_f64(lengthened).unwrap_or(wait)
+    }
+
+    fn wait_after(&self, silent: Duration) -> Duration {
+        let part = if self.has_lived { OFTEN } else { 1 };
+        (OPEN_FIRST.saturating_add(silent) / part).min(OPEN_MAX)
     }
 
     /// What is still on its way was started in another world, and its answer says nothing about this one.

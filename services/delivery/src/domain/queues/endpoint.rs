@@ -9,8 +9,9 @@ use super::breaker::{Breaker, Terms};
 use super::fresh::Fresh;
 use super::pace::{Pace, Rate};
 use super::turns::{Seat, Served, Speed};
-use super::waiting::{Waiting, micros, passed};
-use super::{Answer, Permit, Rules};
+use super::waiting::{Taken, Waiting, micros, passed};
+use super::{Answer, Kind, Permit, Rules};
+use crate::domain::delivery::Position;
 use crate::domain::now::Now;
 use crate::domain::schedule::within;
 
@@ -33,6 +34,12 @@ pub(super) struct Endpoint {
     rate: Option<Rate>,
     paused_until: Option<Timestamp>,
     fresh: Fresh,
+    /// What the last probe was.
+    probed: Option<(Position, Kind)>,
+    /// A suspect is on its way, alone.
+    is_alone: bool,
+    /// So many others go before the next suspect.
+    others_first: u32,
 }
 
 /// What the schedule knows of an endpoint without looking at it.
@@ -42,8 +49,6 @@ pub(super) struct Listed {
     pub(super) seat: Option<Seat>,
     /// When it is to be looked at again, if nothing happens to it before.
     pub(super) alarm: Option<Alarm>,
-    /// It has a suspect that is due and not held.
-    pub(super) suspect: Option<i64>,
     pub(super) waiting: usize,
 }
 
@@ -51,6 +56,12 @@ pub(super) struct Listed {
 pub(super) enum Alarm {
     Wall(i64),
     Mono(Duration),
+}
+
+/// Of those that are due at an endpoint.
+enum Whose {
+    Suspect,
+    Others,
 }
 
 impl Endpoint {
@@ -67,6 +78,9 @@ impl Endpoint {
             rate: rules.rate_per_s.map(Rate::new),
             paused_until: None,
             fresh: Fresh::default(),
+            probed: None,
+            is_alone: false,
+            others_first: 0,
             rules,
         }
     }
@@ -145,22 +159,64 @@ impl Endpoint {
             };
         }
         let passed = passed(now.wall);
-        let suspect = self.waiting.suspect_due();
         let next = self.waiting.next_due().filter(|_| self.has_slot());
-        let later = next.into_iter().chain(suspect).filter(|due| *due > passed);
+        let either = next.into_iter().chain(self.waiting.suspect_due());
         Listed {
-            seat: next
-                .filter(|due| *due <= passed)
-                .map(|_| (self.speed, self.served)),
-            alarm: later.min().map(Alarm::Wall),
-            suspect: suspect.filter(|due| *due <= passed),
+            seat: self.next(passed).map(|_| (self.speed, self.served)),
+            alarm: either.filter(|due| *due > passed).min().map(Alarm::Wall),
             ..nothing
         }
     }
 
+    /// Whose turn it is, of what is due. Before a suspect goes, all that is on its way has ended, and nothing joins it; after
+    /// it as many others have their turn as may go at once.
+    fn next(&self, passed: i64) -> Option<Whose> {
+        let is_due = |due: Option<i64>| due.is_some_and(|due| due <= passed);
+        let others = is_due(self.waiting.next_due());
+        if self.suspect_is_next(passed) {
+            return (self.in_flight == 0).then_some(Whose::Suspect);
+        }
+        (others && self.has_slot() && !self.is_alone).then_some(Whose::Others)
+    }
+
+    fn suspect_is_next(&self, passed: i64) -> bool {
+        let is_due = |due: Option<i64>| due.is_some_and(|due| due <= passed);
+        let others_first = self.others_first > 0 && is_due(self.waiting.next_due());
+        is_due(self.waiting.suspect_due()) && !others_first
+    }
+
+    /// Whether one more may go beside those on their way, although it does not wait here.
+    pub(super) fn may_be_joined(&self, passed: i64) -> bool {
+        !self.is_alone && !self.suspect_is_next(passed)
+    }
+
+    /// Takes out whose turn it is; answers whether it goes alone.
+    pub(super) fn take(&mut self, now: Now) -> Option<(Taken, bool)> {
+        let passed = passed(now.wall);
+        match self.next(passed)? {
+            Whose::Suspect => Some((self.waiting.take_suspect()?, true)),
+            Whose::Others => Some((self.take_other(passed)?, false)),
+        }
+    }
+
+    /// A probe is unlike the last one: what no endpoint takes must not stand for all that waits here.
+    fn take_other(&mut self, passed: i64) -> Option<Taken> {
+        if !self.breaker.is_half_open() {
+            return self.waiting.take(passed);
+        }
+        let taken = match self.probed {
+            Some(last) => self.waiting.take_unlike(last, passed)?,
+            None => self.waiting.take(passed)?,
+        };
+        self.probed = Some((taken.entry.1, taken.kind));
+        Some(taken)
+    }
+
     /// One more is on its way: its slot, its token and the breaker's leave; answers the breaker's generation.
-    pub(super) fn start(&mut self, now: Now) -> u64 {
+    pub(super) fn start(&mut self, alone: bool, now: Now) -> u64 {
         self.in_flight += 1;
+        self.is_alone |= alone;
+        self.others_first = self.others_first.saturating_sub(1);
         if let Some(rate) = &mut self.rate {
             rate.take(now.mono);
         }
@@ -171,6 +227,10 @@ impl Endpoint {
     /// the endpoint asked for whenever it was asked.
     pub(super) fn end(&mut self, permit: &Permit, answer: Option<Answer>, now: Now, jitter: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if permit.alone {
+            self.is_alone = false;
+            self.others_first = self.pace.cap();
+        }
         if let Some(Answer::Throttled { until: Some(until) }) = answer {
             let until = within(until, now.wall, self.longest_pause());
             self.paused_until = self.paused_until.max(Some(until));

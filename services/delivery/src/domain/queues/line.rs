@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::fresh::Fresh;
 use super::waiting::Entry;
-use super::{Class, Place};
+use super::{Class, Kind, Place};
 use crate::domain::delivery::Position;
 
 /// All lines of one endpoint. A line is forgotten when it is empty and nothing of it is on its way (S12).
@@ -56,6 +56,7 @@ enum Hold {
 pub(super) struct Member {
     pub(super) entry: Entry,
     pub(super) class: Class,
+    pub(super) kind: Kind,
     pub(super) suspect: bool,
     /// 0 of what was not expected here.
     pub(super) ticket: Ticket,
@@ -163,16 +164,22 @@ impl Lines {
 
     /// The one behind `ahead`, which is on its way or was, leaves its place, if it is due by `passed`. The line stays busy
     /// with `ahead` until [`hand_over`](Self::hand_over).
-    pub(super) fn take_behind(&mut self, line: u64, ahead: Position, passed: i64) -> Option<Entry> {
+    pub(super) fn take_behind(
+        &mut self,
+        line: u64,
+        ahead: Position,
+        passed: i64,
+    ) -> Option<Member> {
         let found = self.lines.get(&line)?;
-        let Member { entry, suspect, .. } = found.first()?;
+        let member = found.first()?;
+        let Member { entry, suspect, .. } = member;
         // A suspect waits until it can go alone.
         if suspect || entry.0 > passed || found.hold != Some(Hold::Busy(Some(ahead))) {
             return None;
         }
         // The line has no head before and after.
         self.leave(entry.1);
-        Some(entry)
+        Some(member)
     }
 
     /// The one behind is on its way now.

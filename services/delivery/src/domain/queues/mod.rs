@@ -26,7 +26,9 @@ use super::delivery::Position;
 use super::now::Now;
 use super::schedule::within;
 
-pub use self::terms::{Answer, Capacity, Class, Expected, Item, Key, Permit, Place, Rules, Turn};
+pub use self::terms::{
+    Answer, Capacity, Class, Expected, Item, Key, Kind, Permit, Place, Rules, Turn,
+};
 
 mod breaker;
 mod endpoint;
@@ -47,16 +49,10 @@ pub struct Queues {
     turns: Turns,
     wall_alarms: BTreeSet<(i64, Key)>,
     mono_alarms: BTreeSet<(Duration, Key)>,
-    /// Endpoints with a suspect that is due and not held.
-    suspects: BTreeSet<(i64, Key)>,
     waiting: usize,
     in_flight: usize,
     /// Those of them that were started while their endpoint was not known to be quick.
     unproven: usize,
-    /// A suspect is on its way.
-    exclusive: bool,
-    /// A suspect has just had its turn.
-    others_first: bool,
     /// Endpoints made so far.
     made: u64,
     /// The wall clock when deliveries were last taken, or later when something came in at a later one.
@@ -73,12 +69,9 @@ impl Queues {
             turns: Turns::new(capacity.per_client.max(1)),
             wall_alarms: BTreeSet::new(),
             mono_alarms: BTreeSet::new(),
-            suspects: BTreeSet::new(),
             waiting: 0,
             in_flight: 0,
             unproven: 0,
-            exclusive: false,
-            others_first: false,
             made: 0,
             looked_at: Timestamp::MIN,
             #[cfg(test)]
@@ -258,17 +251,16 @@ impl Queues {
         }
         self.looked_at = now.wall;
         self.ring(now);
-        if self.exclusive || self.suspect_must_wait() {
-            return Vec::new();
-        }
-        let suspect_due = !self.suspects.is_empty();
-        if suspect_due && !self.others_first {
-            return self.take_suspect(now).into_iter().collect();
-        }
-        self.others_first = false;
-        let turns = self.take_round(now, limit);
-        if turns.is_empty() && suspect_due && self.in_flight == 0 {
-            return self.take_suspect(now).into_iter().collect();
+        let mut turns = Vec::new();
+        while turns.len() < limit && self.in_flight < self.capacity.total {
+            let Some(endpoint) = self.turns.next(self.has_room(Speed::Unproven)) else {
+                break;
+            };
+            match self.take_of(endpoint, now) {
+                Some(turn) => turns.push(turn),
+                // It was ready by a clock that was a little ahead.
+                None => self.refresh(endpoint, now),
+            }
         }
         turns
     }
@@ -286,10 +278,6 @@ impl Queues {
         if permit.speed == Speed::Unproven {
             self.unproven = self.unproven.saturating_sub(1);
         }
-        if permit.alone {
-            self.exclusive = false;
-            self.others_first = true;
-        }
         self.turns.end(permit.client);
         let found = self.endpoints.get_mut(&permit.endpoint);
         let found = found.filter(|endpoint| endpoint.made == permit.made);
@@ -298,18 +286,16 @@ impl Queues {
             endpoint.waiting.len() > 0
         });
         self.refresh(permit.endpoint, now);
-        let somebody = self.turns.next(true).is_some() || !self.suspects.is_empty();
-        permit.alone || waits || somebody
+        waits || self.turns.next(true).is_some()
     }
 
     /// How long until [`take`](Self::take) can give something, if no slot is given back and nothing is inserted before.
     /// `None` while only those can help.
     pub fn next_look(&self, now: Now) -> Option<Duration> {
-        if self.exclusive || self.suspect_must_wait() || self.in_flight >= self.capacity.total {
+        if self.in_flight >= self.capacity.total {
             return None;
         }
-        let is_ready = self.turns.next(self.has_room(Speed::Unproven)).is_some();
-        if is_ready || !self.suspects.is_empty() {
+        if self.turns.next(self.has_room(Speed::Unproven)).is_some() {
             return Some(Duration::ZERO);
         }
         let wall = self.wall_alarms.first().map(|(at, _)| {
@@ -321,43 +307,13 @@ impl Queues {
         wall.into_iter().chain(mono).min()
     }
 
-    fn take_round(&mut self, now: Now, limit: usize) -> Vec<Turn> {
-        let mut turns = Vec::new();
-        while turns.len() < limit && self.in_flight < self.capacity.total {
-            let Some(endpoint) = self.turns.next(self.has_room(Speed::Unproven)) else {
-                break;
-            };
-            match self.take_of(endpoint, false, now) {
-                Some(turn) => turns.push(turn),
-                // It was ready by a clock that was a little ahead.
-                None => self.refresh(endpoint, now),
-            }
-        }
-        turns
-    }
-
-    fn take_suspect(&mut self, now: Now) -> Option<Turn> {
-        let (due, endpoint) = self.suspects.first().copied()?;
-        if due > passed(now.wall) {
-            self.refresh(endpoint, now);
-            return None;
-        }
-        self.take_of(endpoint, true, now)
-    }
-
-    fn take_of(&mut self, endpoint: Key, alone: bool, now: Now) -> Option<Turn> {
-        let waiting = &mut self.endpoints.get_mut(&endpoint)?.waiting;
-        let taken = if alone {
-            waiting.take_suspect()?
-        } else {
-            waiting.take(passed(now.wall))?
-        };
+    fn take_of(&mut self, endpoint: Key, now: Now) -> Option<Turn> {
+        let (taken, alone) = self.endpoints.get_mut(&endpoint)?.take(now)?;
         self.turn(endpoint, taken, alone, now)
     }
 
     fn turn(&mut self, endpoint: Key, taken: Taken, alone: bool, now: Now) -> Option<Turn> {
-        let Taken { entry, line } = taken;
-        let (due, position) = entry;
+        let (line, (due, position)) = (taken.line, taken.entry);
         Some(Turn {
             endpoint,
             position,
@@ -369,14 +325,12 @@ impl Queues {
     /// The endpoint, if one more could be sent there at once and nothing of it that is due waits before that.
     fn free(&mut self, endpoint: Key, now: Now) -> Option<&mut Endpoint> {
         self.ring(now);
-        if self.exclusive || !self.suspects.is_empty() {
-            return None;
-        }
         let found = self.endpoints.get(&endpoint)?;
         let (client, waits) = (found.rules.client, found.waiting.next_due());
         let may = found.held(now).is_none()
             && found.has_slot()
             && waits.is_none_or(|due| due > passed(now.wall))
+            && found.may_be_joined(passed(now.wall))
             && !self.is_crowded(client)
             && self.turns.has_room(client)
             && self.has_room(found.speed);
@@ -393,12 +347,11 @@ impl Queues {
             line,
             client: endpoint.rules.client,
             made: endpoint.made,
-            generation: endpoint.start(now),
+            generation: endpoint.start(alone, now),
             speed: endpoint.speed,
         };
         endpoint.served = self.turns.serve(permit.client);
         self.in_flight += 1;
-        self.exclusive |= alone;
         self.unproven += usize::from(permit.speed == Speed::Unproven);
         self.refresh(key, now);
         Some(permit)
@@ -415,11 +368,6 @@ impl Queues {
     fn is_crowded(&self, client: Key) -> bool {
         let is_scarce = self.in_flight >= self.capacity.total / 2;
         (is_scarce && self.turns.next(true).is_some()) || self.turns.is_crowded(client)
-    }
-
-    /// It is a suspect's turn, which is sent when all that is on its way has ended; nothing joins those.
-    fn suspect_must_wait(&self) -> bool {
-        !self.suspects.is_empty() && !self.others_first && self.in_flight > 0
     }
 
     /// The clock was set back.
@@ -483,10 +431,6 @@ impl Queues {
             if let Some(seat) = after.seat {
                 self.turns.sit(client, key, seat);
             }
-        }
-        if before.suspect != after.suspect {
-            before.suspect.map(|due| self.suspects.remove(&(due, key)));
-            after.suspect.map(|due| self.suspects.insert((due, key)));
         }
         if before.alarm != after.alarm {
             match before.alarm {

@@ -53,6 +53,20 @@ pub enum Class {
     Retry,
 }
 
+/// What sort of event a delivery carries, told apart as far as so many sorts go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind(u8);
+
+const KINDS: u8 = 16;
+
+impl Kind {
+    pub fn of(event_type: &str) -> Self {
+        let mixed = |hash: u8, byte: u8| hash.wrapping_mul(31).wrapping_add(byte);
+        let hash = event_type.bytes().fold(0, mixed);
+        Self((hash ^ (hash >> 4)) % KINDS)
+    }
+}
+
 /// Of a delivery to a strictly ordered endpoint: which line, and the place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -69,7 +83,8 @@ pub struct Item {
     pub position: Position,
     pub due_at: Timestamp,
     pub class: Class,
-    /// It must be sent alone.
+    pub kind: Kind,
+    /// It must be sent alone at its endpoint.
     pub suspect: bool,
     /// Ignored unless order is strict; without one it stands in no line.
     pub place: Option<Place>,
@@ -89,7 +104,7 @@ pub struct Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permit {
     pub endpoint: Key,
-    /// Nothing else is on its way.
+    /// Nothing else of its endpoint is on its way.
     pub alone: bool,
     /// It finds out whether the endpoint is well again.
     pub probe: bool,

@@ -63,6 +63,7 @@ fn item(position: Position, due: i64) -> Item {
         position,
         due_at: at(due),
         class: Class::First,
+        kind: Kind::of("order.paid"),
         suspect: false,
         place: None,
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::line::{Change, Lines, Member, Ticket};
-use super::{Class, Item, Place};
+use super::{Class, Item, Kind, Place};
 use crate::domain::delivery::Position;
 
 /// When it is due, in [`micros`], and which it is.
@@ -33,9 +33,14 @@ pub(super) struct Waiting {
     turns: u8,
 }
 
-/// Those of one class that may go.
+/// Those of one class that may go, each kind on its shelf.
 #[derive(Default)]
 struct Pile {
+    shelves: Vec<Shelf>,
+}
+
+struct Shelf {
+    kind: Kind,
     loose: BinaryHeap<Reverse<Entry>>,
     /// Of each line the first.
     heads: BTreeSet<Entry>,
@@ -49,38 +54,77 @@ struct Superseded {
 }
 
 /// One that was taken out.
+#[derive(Clone, Copy)]
 pub(super) struct Taken {
     pub(super) entry: Entry,
     pub(super) line: Option<u64>,
+    pub(super) class: Class,
+    pub(super) kind: Kind,
 }
 
-impl Pile {
+impl Shelf {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            loose: BinaryHeap::new(),
+            heads: BTreeSet::new(),
+        }
+    }
+
     fn peek(&self) -> Option<Entry> {
         let loose = self.loose.peek().map(|Reverse(entry)| *entry);
         let head = self.heads.first().copied();
         loose.into_iter().chain(head).min()
     }
+}
 
-    fn due(&self, now: i64) -> Option<Entry> {
-        self.peek().filter(|(due, _)| *due <= now)
+impl Pile {
+    fn shelf(&mut self, kind: Kind) -> &mut Shelf {
+        let found = self.shelves.iter().position(|shelf| shelf.kind == kind);
+        let at = found.unwrap_or_else(|| {
+            self.shelves.push(Shelf::new(kind));
+            self.shelves.len() - 1
+        });
+        &mut self.shelves[at]
+    }
+
+    fn loose(&self) -> usize {
+        self.shelves.iter().map(|shelf| shelf.loose.len()).sum()
+    }
+
+    /// The next, of all kinds but one.
+    fn peek(&self, but: Option<Kind>) -> Option<(Entry, Kind)> {
+        let shelves = self.shelves.iter();
+        let shelves = shelves.filter(|shelf| Some(shelf.kind) != but);
+        shelves
+            .filter_map(|shelf| Some((shelf.peek()?, shelf.kind)))
+            .min()
+    }
+
+    fn due(&self, now: i64, but: Option<Kind>) -> Option<(Entry, Kind)> {
+        self.peek(but).filter(|((due, _), _)| *due <= now)
     }
 }
 
 impl Waiting {
     pub(super) fn len(&self) -> usize {
-        let loose = self.first.loose.len() + self.retries.loose.len() + self.loose_suspects;
+        let loose = self.first.loose() + self.retries.loose() + self.loose_suspects;
         (loose + self.lines.len()).saturating_sub(self.stale)
     }
 
     /// First attempts that order does not hold up; of those superseded, some for a while.
     pub(super) fn first_len(&self) -> usize {
-        self.first.loose.len() + self.lines.fresh()
+        self.first.loose() + self.lines.fresh()
     }
 
     /// The due time of the next that need not be sent alone.
     pub(super) fn next_due(&self) -> Option<i64> {
-        let next = self.first.peek().into_iter().chain(self.retries.peek());
-        next.map(|(due, _)| due).min()
+        let (first, retry) = (self.first.peek(None), self.retries.peek(None));
+        first
+            .into_iter()
+            .chain(retry)
+            .map(|((due, _), _)| due)
+            .min()
     }
 
     pub(super) fn suspect_due(&self) -> Option<i64> {
@@ -102,6 +146,7 @@ impl Waiting {
         let member = Member {
             entry: (due, item.position),
             class: item.class,
+            kind: item.kind,
             suspect: item.suspect,
             ticket,
         };
@@ -126,7 +171,8 @@ impl Waiting {
         if let Some(superseded) = self.superseded.get_mut(&position) {
             superseded.due = Some(due);
         }
-        self.pile(member.class).loose.push(Reverse(member.entry));
+        let shelf = self.pile(member.class).shelf(member.kind);
+        shelf.loose.push(Reverse(member.entry));
     }
 
     fn pile(&mut self, class: Class) -> &mut Pile {
@@ -141,6 +187,7 @@ impl Waiting {
         if let Some(Member {
             entry,
             class,
+            kind,
             suspect,
             ..
         }) = change.before
@@ -148,12 +195,13 @@ impl Waiting {
             if suspect {
                 self.suspects.remove(&entry);
             } else {
-                self.pile(class).heads.remove(&entry);
+                self.pile(class).shelf(kind).heads.remove(&entry);
             }
         }
         if let Some(Member {
             entry,
             class,
+            kind,
             suspect,
             ..
         }) = change.after
@@ -161,16 +209,40 @@ impl Waiting {
             if suspect {
                 self.suspects.insert(entry);
             } else {
-                self.pile(class).heads.insert(entry);
+                self.pile(class).shelf(kind).heads.insert(entry);
             }
         }
     }
 
     /// Takes the next that is due: first attempts first, but every fourth time a retry.
     pub(super) fn take(&mut self, now: i64) -> Option<Taken> {
-        let (first, retry) = (self.first.due(now), self.retries.due(now));
+        self.take_but(None, now)
+    }
+
+    /// As [`take`](Self::take), another than that one, and of another kind where one is due.
+    pub(super) fn take_unlike(&mut self, other: (Position, Kind), now: i64) -> Option<Taken> {
+        let (position, kind) = other;
+        if let Some(unlike) = self.take_but(Some(kind), now) {
+            return Some(unlike);
+        }
+        let taken = self.take(now)?;
+        if taken.entry.1 != position || taken.line.is_some() {
+            return Some(taken);
+        }
+        let another = self.take(now);
+        if another.is_some() {
+            self.put_back(taken);
+        }
+        another.or(Some(taken))
+    }
+
+    fn take_but(&mut self, but: Option<Kind>, now: i64) -> Option<Taken> {
+        let (first, retry) = (self.first.due(now, but), self.retries.due(now, but));
+        if first.is_none() && retry.is_none() {
+            return None;
+        }
         self.turns = (self.turns + 1) % RETRY_EVERY;
-        let (entry, class) = match (first, retry) {
+        let ((entry, kind), class) = match (first, retry) {
             (Some(first), None) => (first, Class::First),
             (Some(first), Some(_)) if self.turns != 0 => (first, Class::First),
             (_, Some(retry)) => (retry, Class::Retry),
@@ -178,13 +250,29 @@ impl Waiting {
         };
         let line = self.take_head(entry.1);
         if line.is_none() {
-            self.pile(class).loose.pop();
+            self.pile(class).shelf(kind).loose.pop();
             if let Some(superseded) = self.superseded.get_mut(&entry.1) {
                 superseded.due = None;
             }
             self.tidy();
         }
-        Some(Taken { entry, line })
+        Some(Taken {
+            entry,
+            line,
+            class,
+            kind,
+        })
+    }
+
+    /// One of no line that was taken out and does not go.
+    fn put_back(&mut self, taken: Taken) {
+        self.insert_loose(Member {
+            entry: taken.entry,
+            class: taken.class,
+            kind: taken.kind,
+            suspect: false,
+            ticket: 0,
+        });
     }
 
     pub(super) fn take_suspect(&mut self) -> Option<Taken> {
@@ -194,7 +282,12 @@ impl Waiting {
             self.suspects.remove(&entry);
             self.loose_suspects -= 1;
         }
-        Some(Taken { entry, line })
+        Some(Taken {
+            entry,
+            line,
+            class: Class::Retry,
+            kind: Kind::default(),
+        })
     }
 
     fn take_head(&mut self, position: Position) -> Option<u64> {
@@ -205,9 +298,13 @@ impl Waiting {
 
     /// As [`take`](Self::take), of the one behind another that keeps its line busy.
     pub(super) fn take_behind(&mut self, line: u64, ahead: Position, now: i64) -> Option<Taken> {
-        let entry = self.lines.take_behind(line, ahead, now)?;
-        let line = Some(line);
-        Some(Taken { entry, line })
+        let member = self.lines.take_behind(line, ahead, now)?;
+        Some(Taken {
+            entry: member.entry,
+            line: Some(line),
+            class: member.class,
+            kind: member.kind,
+        })
     }
 
     pub(super) fn hand_over(&mut self, line: u64, ahead: Position, behind: Position) {
@@ -242,12 +339,13 @@ impl Waiting {
         if self.stale == 0 {
             return;
         }
-        let loose = self.first.loose.len() + self.retries.loose.len();
+        let loose = self.first.loose() + self.retries.loose();
         if loose == 0 || (self.stale > STALE_MIN && self.stale > loose / 2) {
             return self.sweep();
         }
-        for pile in [&mut self.first, &mut self.retries] {
-            while let Some(Reverse((due, position))) = pile.loose.peek().copied() {
+        let piles = [&mut self.first, &mut self.retries];
+        for shelf in piles.into_iter().flat_map(|pile| &mut pile.shelves) {
+            while let Some(Reverse((due, position))) = shelf.loose.peek().copied() {
                 let Some(superseded) = self.superseded.get_mut(&position) else {
                     break;
                 };
@@ -259,7 +357,7 @@ impl Waiting {
                 if superseded.outdated == 0 {
                     self.superseded.remove(&position);
                 }
-                pile.loose.pop();
+                shelf.loose.pop();
             }
         }
     }
@@ -269,8 +367,8 @@ impl Waiting {
         let superseded = std::mem::take(&mut self.superseded);
         self.stale = 0;
         let mut kept = HashSet::new();
-        for pile in [&mut self.first, &mut self.retries] {
-            pile.loose.retain(|Reverse((due, position))| {
+        for shelf in self.shelves() {
+            shelf.loose.retain(|Reverse((due, position))| {
                 superseded.get(position).is_none_or(|superseded| {
                     // An outdated one may look the same; one of them is enough.
                     superseded.due == Some(*due) && kept.insert(*position)
@@ -279,16 +377,21 @@ impl Waiting {
         }
     }
 
+    fn shelves(&mut self) -> impl Iterator<Item = &mut Shelf> {
+        let piles = [&mut self.first, &mut self.retries];
+        piles.into_iter().flat_map(|pile| &mut pile.shelves)
+    }
+
     /// Nothing is due later than this.
     pub(super) fn rein_in(&mut self, latest: i64) {
         self.sweep();
         self.lines.rein_in(latest);
         let reined = |(due, position): Entry| (due.min(latest), position);
-        for pile in [&mut self.first, &mut self.retries] {
-            let loose = std::mem::take(&mut pile.loose).into_iter();
-            pile.loose = loose.map(|Reverse(entry)| Reverse(reined(entry))).collect();
-            let heads = std::mem::take(&mut pile.heads).into_iter();
-            pile.heads = heads.map(reined).collect();
+        for shelf in self.shelves() {
+            let loose = std::mem::take(&mut shelf.loose).into_iter();
+            shelf.loose = loose.map(|Reverse(entry)| Reverse(reined(entry))).collect();
+            let heads = std::mem::take(&mut shelf.heads).into_iter();
+            shelf.heads = heads.map(reined).collect();
         }
         let suspects = std::mem::take(&mut self.suspects).into_iter();
         self.suspects = suspects.map(reined).collect();
@@ -336,9 +439,7 @@ impl Waiting {
     /// Order is strict no more: what waits in lines waits as everything else does.
     pub(super) fn dissolve(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        for pile in [&mut self.first, &mut self.retries] {
-            pile.heads.clear();
-        }
+        self.shelves().for_each(|shelf| shelf.heads.clear());
         self.suspects
             .retain(|(_, position)| !lines.contains(*position));
         lines

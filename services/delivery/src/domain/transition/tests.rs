@@ -111,30 +111,92 @@ fn an_interruption_is_due_at_once_and_not_charged() {
     assert_eq!(effects, [Effect::Wake { at: at(30) }]);
 }
 
+/// Attempt after attempt of a policy, each begun when it is due and interrupted by the next owner, until nothing is due.
+fn interrupted_again_and_again(
+    policy: &Policy,
+    before: &[(i64, Input)],
+    at_most: usize,
+) -> Vec<Life> {
+    let mut rng = StdRng::seed_from_u64(1);
+    let (mut life, _) = live_under(policy, before);
+    let mut lives = Vec::new();
+    for epoch in 10..10 + at_most as u64 {
+        let Some(due) = life.due_at else { break };
+        let start = Input::Start { epoch, alone: true };
+        (life, _) = transition(&life, start, policy, due, &mut rng);
+        let died = due + SignedDuration::from_secs(1);
+        (life, _) = transition(
+            &life,
+            Input::Interrupt { epoch: epoch + 1 },
+            policy,
+            died,
+            &mut rng,
+        );
+        lives.push(life.clone());
+    }
+    lives
+}
+
 #[test]
-fn interrupted_alone_as_a_suspect_it_is_poison() {
-    let twice = [
-        (0, start_alone(1)),
-        (1, Input::Interrupt { epoch: 2 }),
-        (2, start(2)),
-        (3, Input::Interrupt { epoch: 3 }),
-    ];
-    let (life, _) = live(&twice);
-    assert!(life.is_suspect());
-    assert_eq!(life.state, State::Pending);
+fn two_interruptions_in_a_row_are_ours_and_it_is_a_suspect_then() {
+    let lives = interrupted_again_and_again(&policy(), &[], 2);
+    for (life, second) in lives.iter().zip([1, 2]) {
+        assert_eq!((life.state, life.finished), (State::Pending, 0));
+        assert_eq!(life.due_at, Some(at(second)), "at once");
+    }
+    assert!(!lives[0].is_suspect() && lives[1].is_suspect());
 
-    let in_company = [&twice[..], &[(4, start(3))]].concat();
-    assert_eq!(live(&in_company).1, [Effect::Refuse(Refusal::NotAlone)]);
+    let mut rng = StdRng::seed_from_u64(1);
+    let (_, effects) = transition(&lives[1], start(99), &policy(), at(9), &mut rng);
+    assert_eq!(effects, [Effect::Refuse(Refusal::NotAlone)]);
+}
 
-    let alone = [
-        &twice[..],
-        &[(4, start_alone(3)), (5, Input::Interrupt { epoch: 4 })],
-    ]
-    .concat();
-    let (life, effects) = live(&alone);
-    assert_eq!(life.state, State::Exhausted(ExhaustReason::Poison));
-    let shout = Effect::Shout(ExhaustReason::Poison);
-    assert_eq!(effects, [Effect::Report, shout]);
+#[test]
+fn from_the_third_in_a_row_on_an_interruption_is_charged_and_the_next_comes_by_the_schedule() {
+    let lives = interrupted_again_and_again(&policy(), &[], 99);
+    let charged: Vec<u32> = lives.iter().map(|life| life.finished).collect();
+    assert_eq!(charged, [0, 0, 1, 2, 3], "of three attempts");
+    assert!(
+        (at(13)..=at(15)).contains(&lives[2].due_at.unwrap()),
+        "{lives:?}"
+    );
+    assert_eq!(lives[3].state, State::Failed);
+    let last = &lives[4];
+    assert_eq!(last.state, State::Exhausted(ExhaustReason::Poison));
+    assert_eq!((last.started, last.interrupted, last.open), (5, 2, None));
+}
+
+#[test]
+fn what_its_receiver_has_answered_is_no_poison() {
+    let answered = [(0, start(1)), (1, finish(1, 1, FAILURE))];
+    let lives = interrupted_again_and_again(&policy(), &answered, 99);
+    let last = lives.last().unwrap();
+    assert_eq!(last.state, State::Exhausted(ExhaustReason::MaxAttempts));
+    assert_eq!((last.started, last.finished), (5, 3));
+}
+
+#[test]
+fn a_page_is_never_used_up_by_interruptions_and_comes_by_its_schedule() {
+    let mut policy = policy();
+    policy.ends_by_schedule_only = true;
+    let lives = interrupted_again_and_again(&policy, &[], 300);
+    assert_eq!(lives.len(), 300);
+    let waits = lives.windows(2).map(|pair| {
+        let died = pair[0].due_at.unwrap() + SignedDuration::from_secs(1);
+        pair[1].due_at.unwrap().duration_since(died).as_secs()
+    });
+    let waits: Vec<i64> = waits.collect();
+    assert_eq!(waits[0], 0);
+    assert!((10..=12).contains(&waits[1]), "{waits:?}");
+    assert!(
+        waits[2..].iter().all(|wait| (100..=120).contains(wait)),
+        "{waits:?}"
+    );
+    assert!(
+        lives
+            .iter()
+            .all(|life| life.finished == 0 && life.state == State::Pending)
+    );
 }
 
 #[test]

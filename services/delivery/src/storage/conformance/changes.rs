@@ -4,6 +4,7 @@ use schema::webhooks::{DisabledReason, OnExhausted};
 
 use super::*;
 use crate::domain::endpoint::DISABLED_TYPE;
+use crate::domain::queues::Kind;
 use crate::domain::transition::ExhaustReason;
 
 pub(super) async fn a_life_is_kept_with_everything_that_decides(storage: &dyn Storage) {
@@ -348,6 +349,7 @@ pub(super) async fn what_waits_is_listed_in_order_and_by_pages(storage: &dyn Sto
         position,
         endpoint: hub.endpoint,
         due_at,
+        kind: Kind::of("signalpost.page"),
         suspect: false,
         attempt_open,
         begun,

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::domain::delivery::{Carried, DeliveryId, EventId, Lane, Source};
 use crate::domain::ids::EndpointId;
 use crate::domain::pages::Group;
+use crate::domain::queues::Kind;
 use crate::domain::transition::{ExhaustReason, Life, OpenAttempt, State, is_suspect};
 use crate::storage::{Ended, EventSummary, Stored, Summary, Waiting};
 use schema::webhooks::{Phases, Trigger};
@@ -54,7 +55,8 @@ pub(super) const EVENT: &str = "e.position, e.event_id, c.client_id, e.event_typ
 
 /// What [`waiting`] reads.
 pub(super) const WAITING: &str = "d.position, d.endpoint, d.due_at, d.interrupted_in_a_row, \
-     d.open_epoch IS NOT NULL, d.started > d.started_before, d.line, d.order_at, d.blocks";
+     d.open_epoch IS NOT NULL, d.started > d.started_before, d.line, d.order_at, d.blocks, \
+     (SELECT e.event_type FROM events e WHERE e.lane = d.lane AND e.position = d.event)";
 
 /// What [`attempt`] reads.
 pub(super) const ATTEMPT: &str = "number, epoch, made_by, started_at, duration_ms, dns_ms, connect_ms, head_ms, \
@@ -314,6 +316,7 @@ pub(super) fn waiting(row: &Row<'_>) -> Result<Waiting> {
         line: line_of(columns.get()?),
         order_at: columns.get()?,
         blocks: columns.get()?,
+        kind: Kind::of(&columns.get::<Option<String>>()?.unwrap_or_default()),
     })
 }
 

@@ -84,7 +84,7 @@ pub(super) async fn post(running: &Running, incoming: Incoming) -> schema::webho
     }
 }
 
-async fn deliveries(world: &World, filter: Filter) -> Vec<Summary> {
+pub(super) async fn deliveries(world: &World, filter: Filter) -> Vec<Summary> {
     let filter = Filter {
         limit: 500,
         ..filter
@@ -92,7 +92,7 @@ async fn deliveries(world: &World, filter: Filter) -> Vec<Summary> {
     world.storage.deliveries(LANE, filter).await.unwrap().rows
 }
 
-async fn of_status(world: &World, status: Status) -> usize {
+pub(super) async fn of_status(world: &World, status: Status) -> usize {
     let filter = Filter {
         status: Some(status),
         ..Filter::default()

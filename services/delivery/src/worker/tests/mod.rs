@@ -12,6 +12,7 @@ use world::{Reply, World, payload};
 mod clients;
 mod order;
 mod pages;
+mod poison;
 mod world;
 
 /// The one delivery of an event, with its attempts.
@@ -254,20 +255,6 @@ async fn an_attempt_whose_task_died_is_on_record_and_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_kills_its_task_every_time_is_poison() {
-    let world = World::new();
-    let _running = world.start().await;
-    world.always(Reply::Panic);
-
-    world.publish("evt_1");
-    world.until_reported(1).await;
-
-    assert_eq!(world.received().len(), 3);
-    let poison = (Status::Exhausted, Some("poison"));
-    assert_eq!(status(&world, "evt_1").await, poison);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_delivery_whose_result_the_store_refused_is_queued_by_what_the_store_says() {
     let world = World::new();
     let running = world.start().await;
@@ -326,29 +313,6 @@ async fn what_a_later_owner_sends_is_not_interrupted_by_an_earlier_one() {
     assert!((14_000..14_100).contains(&took), "{took}");
     assert_eq!(world.received().len(), 2);
     old.kill();
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_ends_the_process_three_times_is_poison() {
-    let world = World::new();
-    world.always(Reply::Hang);
-    world.publish("evt_1");
-    for requests in 1..=3 {
-        let running = world.start().await;
-        world.until_received(requests).await;
-        running.kill();
-    }
-
-    let _running = world.start().await;
-    world.until_reported(1).await;
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-
-    assert_eq!(world.received().len(), 3);
-    assert_eq!(
-        status(&world, "evt_1").await,
-        (Status::Exhausted, Some("poison"))
-    );
-    assert_eq!(world.vitals.facts().exhausted, 1);
 }
 
 #[tokio::test(start_paused = true)]

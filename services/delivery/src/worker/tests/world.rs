@@ -92,6 +92,9 @@ struct Neighbours {
     outcomes: Mutex<Vec<Outcome>>,
     deaf_to_reports: Mutex<u32>,
     refused_event: Mutex<Option<String>>,
+    /// Host and event of what ends the process that sends it.
+    poison: Mutex<Option<(String, String)>>,
+    poisoned: Notify,
 }
 
 /// What a destination does: each of these once, then the last for ever.
@@ -152,6 +155,8 @@ impl World {
             outcomes: Mutex::default(),
             deaf_to_reports: Mutex::default(),
             refused_event: Mutex::default(),
+            poison: Mutex::default(),
+            poisoned: Notify::new(),
         };
         let vitals = Arc::new(Vitals::new(&Metrics::new()));
         let config = Config {
@@ -289,6 +294,16 @@ impl World {
     /// A report that names this event is refused with 400, whatever else it says.
     pub(super) fn refuse_reports_of(&self, event_id: &str) {
         *self.state.refused_event.lock().unwrap() = Some(event_id.to_owned());
+    }
+
+    /// This event, sent to this host, is what ends a process.
+    pub(super) fn poison(&self, host: &str, event_id: &str) {
+        *self.state.poison.lock().unwrap() = Some((host.to_owned(), event_id.to_owned()));
+    }
+
+    /// The poison was sent.
+    pub(super) async fn poisoned(&self) {
+        self.state.poisoned.notified().await;
     }
 
     pub(super) fn received(&self) -> Vec<Received> {
@@ -483,7 +498,12 @@ async fn arrive(
         host: host.clone(),
         body,
     };
+    let sent = (received.host.clone(), received.event_id.clone());
     state.received.lock().unwrap().push(received);
+    if state.poison.lock().unwrap().as_ref() == Some(&sent) {
+        state.poisoned.notify_one();
+        return std::future::pending().await;
+    }
     let reply = {
         let mut scripts = state.scripts.lock().unwrap();
         let script = scripts.entry(host).or_default();

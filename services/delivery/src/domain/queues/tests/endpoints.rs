@@ -31,6 +31,69 @@ fn an_open_breaker_holds_all_then_probes_once_then_ramps_up() {
 }
 
 #[test]
+fn a_probe_is_another_delivery_of_another_kind_than_the_last_where_one_is_due() {
+    let of = |kind, position, due| Item {
+        kind: Kind::of(kind),
+        ..item(position, due)
+    };
+    let mut queues = queues([rules()]);
+    trip(&mut queues, 0, now(0));
+    for position in 0..80 {
+        queues.insert(0, of("order.paid", position, 0), now(0));
+    }
+    queues.insert(0, of("order.sent", 80, 1), now(1));
+    let probe = |queues: &mut Queues, second| {
+        let turns = queues.take(now(second), 64);
+        answer(queues, &turns, FAILED, now(second));
+        positions(&turns)
+    };
+    assert_eq!(probe(&mut queues, 5), [0]);
+    assert_eq!(probe(&mut queues, 15), [80]);
+    assert_eq!(probe(&mut queues, 35), [1]);
+    // Nothing of another kind is due; it comes back as the first, and is not the next.
+    queues.insert(0, of("order.paid", 1, 0), now(36));
+    queues.insert(0, of("order.sent", 80, 999), now(36));
+    assert_eq!(probe(&mut queues, 75), [2]);
+    queues.supersede(0, 1, now(76));
+    for position in 3..80 {
+        queues.supersede(0, position, now(76));
+    }
+    queues.insert(0, of("order.paid", 2, 0), now(76));
+    assert_eq!(probe(&mut queues, 155), [2], "it is all there is");
+    assert_eq!(queues.open(), 1);
+}
+
+#[test]
+fn a_probe_of_another_kind_breaks_no_line() {
+    let strict = Rules {
+        strict: true,
+        ..rules()
+    };
+    let of = |kind, position: Position| Item {
+        kind: Kind::of(kind),
+        place: Some(Place {
+            line: position % 2,
+            order_at: position,
+            started: false,
+        }),
+        ..item(position, 0)
+    };
+    let mut queues = queues([strict]);
+    trip(&mut queues, 0, now(0));
+    for (position, kind) in [(0, "a"), (1, "a"), (2, "b"), (3, "b")] {
+        queues.insert(0, of(kind, position), now(0));
+    }
+    let first = queues.take(now(5), 64);
+    assert_eq!(positions(&first), [0]);
+    answer(&mut queues, &first, FAILED, now(5));
+    assert_eq!(
+        positions(&queues.take(now(15), 64)),
+        [1],
+        "2 is behind 0, 3 behind 1"
+    );
+}
+
+#[test]
 fn the_probe_does_not_wait_for_what_still_hangs() {
     let mut queues = queues([rules()]);
     (1..=10).for_each(|position| queues.insert(0, item(position, 0), now(0)));

@@ -1,20 +1,20 @@
 use super::*;
 
 #[test]
-fn a_suspect_goes_alone_and_others_have_a_turn_between() {
-    let mut queues = queues([rules(), rules()]);
+fn a_suspect_goes_alone_at_its_endpoint_and_others_have_a_turn_between() {
+    let mut queues = queues([rules()]);
     let before = queues.reserve(0, None, now(0)).unwrap();
-    queues.insert(0, suspect(1, 0), now(0));
-    queues.insert(0, suspect(2, 0), now(0));
-    queues.insert(0, item(3, 0), now(0));
+    for position in [1, 2] {
+        queues.insert(0, suspect(position, 0), now(0));
+    }
+    for position in 3..=14 {
+        queues.insert(0, item(position, 0), now(0));
+    }
     assert!(
         queues.take(now(0), 64).is_empty(),
         "one is on its way already"
     );
-    assert!(
-        queues.reserve(1, None, now(0)).is_none(),
-        "and no further one may join while a suspect waits"
-    );
+    assert!(queues.reserve(0, None, now(0)).is_none());
     assert_eq!(queues.next_look(now(0)), None, "only its end can help");
 
     assert!(queues.release(&before, GOOD, now(0), 0.0));
@@ -24,12 +24,41 @@ fn a_suspect_goes_alone_and_others_have_a_turn_between() {
     assert!(queues.reserve(0, None, now(0)).is_none());
 
     assert!(queues.release(&first[0].permit, GOOD, now(0), 0.0));
-    let third = queues.take(now(0), 64);
-    assert_eq!(positions(&third), [3]);
-    assert!(queues.take(now(0), 64).is_empty());
-    assert!(queues.release(&third[0].permit, GOOD, now(0), 0.0));
-    assert_eq!(positions(&queues.take(now(0), 64)), [2]);
-    assert_eq!(queues.open(), 1);
+    let others = queues.take(now(0), 64);
+    assert_eq!(positions(&others), Vec::from_iter(3..=12), "a capful");
+    assert!(others.iter().all(|turn| !turn.permit.alone));
+    answer(&mut queues, &others[1..], GOOD, now(0));
+    assert!(
+        queues.take(now(0), 64).is_empty(),
+        "the other suspect waits for the last"
+    );
+    answer(&mut queues, &others[..1], GOOD, now(0));
+    let second = queues.take(now(0), 64);
+    assert_eq!(
+        (positions(&second), second[0].permit.alone),
+        (vec![2], true)
+    );
+    answer(&mut queues, &second, GOOD, now(0));
+    assert_eq!(positions(&queues.take(now(0), 64)), [13, 14]);
+}
+
+#[test]
+fn suspects_keep_nobody_elses_endpoint_waiting() {
+    let mut queues = queues([rules(), rules(), rules()]);
+    let hangs = queues.reserve(0, None, now(0)).unwrap();
+    queues.insert(0, suspect(1, 0), now(0));
+    queues.insert(1, suspect(2, 0), now(0));
+    queues.insert(2, item(3, 0), now(0));
+
+    let turns = queues.take(now(0), 64);
+    assert_eq!(positions(&turns), [2, 3]);
+    assert!(turns[0].permit.alone && !turns[1].permit.alone);
+    assert!(queues.reserve(2, None, now(0)).is_some());
+    assert!(queues.reserve(1, None, now(0)).is_none());
+    assert!(queues.reserve(0, None, now(0)).is_none());
+
+    queues.release(&hangs, UNREACHABLE, now(0), 0.0);
+    assert_eq!(positions(&queues.take(now(0), 64)), [1]);
 }
 
 #[test]
