@@ -17,6 +17,7 @@ mod log_lines;
 pub mod metrics;
 pub mod problem;
 pub mod proxies;
+pub mod retry_after;
 pub mod server;
 pub mod shape;
 pub mod shares;

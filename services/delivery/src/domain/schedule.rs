@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use jiff::{SignedDuration, Timestamp};
+use runtime::retry_after;
+pub use runtime::retry_after::RetryAfter;
 use schema::webhooks::RetryPolicy;
 
 /// Eight attempts over about 27 hours: a short outage is bridged within minutes, a long one over a night and a day, so
@@ -11,9 +13,6 @@ pub const DEFAULT_WAITS_S: [u64; 8] = [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 
 
 /// A wait is lengthened by at most this part of it, so that those that failed together do not return together.
 const JITTER: f64 = 0.2;
-
-/// A destination's Retry-After is honoured up to here.
-const RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// The longest wait, and the longest age, in seconds: 30 days.
 const LONGEST_S: u64 = 30 * 24 * 3600;
@@ -24,7 +23,7 @@ const ATTEMPTS_MAX: usize = 64;
 /// The last wait comes so often.
 pub const PAGES_WAITS_S: ([u64; 6], u32) = ([0, 2, 5, 10, 20, 30], 2_878);
 
-/// As [`RETRY_AFTER_MAX`], of PagerDuty for a page.
+/// As [`retry_after::LONGEST`], of PagerDuty for a page.
 const PAGES_RETRY_AFTER_MAX: SignedDuration = SignedDuration::from_secs(15);
 
 /// The most that a last wait can come: a month of half minutes.
@@ -175,7 +174,7 @@ impl Policy {
     fn retry_after_max(&self) -> SignedDuration {
         match self.ends_by_schedule_only {
             true => PAGES_RETRY_AFTER_MAX,
-            false => RETRY_AFTER_MAX,
+            false => retry_after::LONGEST,
         }
     }
 
@@ -207,37 +206,6 @@ impl Default for Policy {
 
 fn later(now: Timestamp, wait: SignedDuration) -> Timestamp {
     now.saturating_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-/// What a destination's Retry-After header asks for (RFC 9110, 10.2.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryAfter {
-    For(SignedDuration),
-    Until(Timestamp),
-}
-
-impl RetryAfter {
-    /// Seconds or an HTTP-date; anything else is not a wish.
-    pub fn parse(header: &str) -> Option<Self> {
-        let header = header.trim();
-        if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
-            let seconds = header.parse().unwrap_or(i64::MAX);
-            return Some(Self::For(SignedDuration::from_secs(seconds)));
-        }
-        rfc2822::DateTimeParser::new()
-            .parse_timestamp(header)
-            .ok()
-            .map(Self::Until)
-    }
-
-    /// When it ends, an hour from now at most.
-    pub fn until(self, now: Timestamp) -> Timestamp {
-        let asked = match self {
-            Self::For(wait) => later(now, wait),
-            Self::Until(at) => at,
-        };
-        asked.min(later(now, RETRY_AFTER_MAX))
-    }
 }
 
 #[cfg(test)]
@@ -318,6 +286,8 @@ mod tests {
             ("7200", 4_600),
             ("99999999999999999999999999", 4_600),
             ("Thu, 01 Jan 1970 00:20:00 GMT", 1_200),
+            ("Thursday, 01-Jan-70 00:20:00 GMT", 1_200),
+            ("Thu Jan  1 00:20:00 1970", 1_200),
             ("Thu, 01 Jan 1970 00:00:00 GMT", 1_060),
             ("Fri, 02 Jan 2099 00:00:00 GMT", 4_600),
         ] {
@@ -349,13 +319,6 @@ mod tests {
         }
         let end = within(Timestamp::MAX, Timestamp::MAX, SignedDuration::MAX);
         assert_eq!(end, Timestamp::MAX);
-    }
-
-    #[test]
-    fn what_is_not_a_wish_is_ignored() {
-        for header in ["", " ", "-1", "1.5", "soon", "1 s", "2024-01-15T10:00:00Z"] {
-            assert_eq!(RetryAfter::parse(header), None, "{header:?}");
-        }
     }
 
     #[test]
