@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use axum::Router;
 use clients::event_store::EventStore;
+use futures_util::future::join_all;
 use runtime::base::Base;
 use runtime::clock::Clock;
 use runtime::health::Health;
@@ -12,28 +13,29 @@ use runtime::internal_key::Door;
 use runtime::server::{self, Limits};
 use runtime::upstream::Upstream;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StatusPage};
+use crate::freshness::Freshness;
 use crate::http;
+use crate::metrics::Counts;
 pub use crate::poll::Deadlines;
 use crate::poll::Poller;
-use crate::schedule::{Bell, Ring, Schedule};
-use crate::worker::{Freshness, Pull, Worker};
-
-/// Pulls that may wait for their turn; one more is told to come again.
-const PULLS_WAITING: usize = 4;
+use crate::pull::{AskSource, Sources};
+use crate::schedule::{Ears, Schedule, keep_ringing};
+use crate::worker::{Asked, Done, Worker};
 
 pub struct App {
     base: Arc<Base>,
     door: Door,
+    clock: Clock,
     store: EventStore,
     freshness: Arc<Freshness>,
     schedule: Schedule,
-    rings: mpsc::Sender<Ring>,
-    pulls: mpsc::Sender<Pull>,
-    worker: Worker,
+    ears: Ears,
+    sources: Sources,
+    workers: Vec<Worker>,
 }
 
 impl App {
@@ -59,25 +61,38 @@ impl App {
         let upstream = Upstream::new("event-store", &config.event_store_url);
         let store = EventStore::new(Arc::new(upstream), &config.signalpost_internal_key);
         let freshness = Freshness::new(&pages, schedule.longest_gap, &base.metrics);
-        let (rings, rung) = mpsc::channel(1);
-        let (pulls, asked) = mpsc::channel(PULLS_WAITING);
-        let worker = Worker {
-            poller: Poller::new(store.clone(), clock.clone(), deadlines, &base.metrics),
-            pages,
-            freshness: Arc::clone(&freshness),
-            clock,
-            rings: rung,
-            pulls: asked,
-        };
+        let counts = Counts::new(&base.metrics, pages.iter().map(|page| &**page));
+        let poller = Poller::new(store.clone(), clock.clone(), deadlines, counts);
+        let (mut ears, mut sources, mut workers) = (Vec::new(), Vec::new(), Vec::new());
+        for page in pages {
+            let (ear, rings) = mpsc::channel(1);
+            let (ask, asked) = watch::channel(Asked::default());
+            let (done, ended) = watch::channel(Done::default());
+            if page.is_configured() {
+                ears.push(ear);
+            }
+            sources.push(AskSource::of(&page, ask, ended));
+            workers.push(Worker {
+                poller: Arc::clone(&poller),
+                page,
+                freshness: Arc::clone(&freshness),
+                clock: clock.clone(),
+                rings,
+                asked,
+                done,
+                not_before: None,
+            });
+        }
         Ok(Self {
             base,
             door: Door::locked(config.signalpost_internal_key.clone()),
+            clock,
             store,
             freshness,
             schedule,
-            rings,
-            pulls,
-            worker,
+            ears: Ears(ears),
+            sources: Sources(sources.into()),
+            workers,
         })
     }
 
@@ -92,8 +107,11 @@ impl App {
                 let finding = freshness.finding();
                 async move { finding }
             });
-        self.base
-            .wrap(http::routes(self.pulls.clone()), health, self.door.clone())
+        self.base.wrap(
+            http::routes(self.sources.clone()),
+            health,
+            self.door.clone(),
+        )
     }
 
     /// Serves and polls until the token is cancelled.
@@ -105,15 +123,15 @@ impl App {
         let router = self.router();
         // Whatever ends first ends the rest.
         let _ending = shutdown.clone().drop_guard();
-        let scheduled = self.worker.pages.iter().any(|page| page.is_configured());
-        let ringing = ring(
-            scheduled.then_some(self.schedule),
-            self.rings,
-            shutdown.clone(),
-        );
+        let ringing = async {
+            keep_ringing(&self.schedule, &self.clock, self.ears, shutdown.clone())
+                .await
+                .context("keeping the schedule")
+        };
+        let runs = self.workers.into_iter();
         let background = async {
             tokio::join!(
-                self.worker.run(shutdown.clone()),
+                join_all(runs.map(|worker| worker.run(shutdown.clone()))),
                 self.freshness.keep_ages(shutdown.clone()),
             );
             Ok(())
@@ -126,20 +144,4 @@ impl App {
         tokio::try_join!(serving, ringing, background)?;
         Ok(())
     }
-}
-
-/// Rings the bell by the schedule, if there is something to poll by it.
-async fn ring(
-    schedule: Option<Schedule>,
-    rings: mpsc::Sender<Ring>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    if let Some(schedule) = schedule {
-        let bell = Bell::start(&schedule, rings)
-            .await
-            .context("starting the schedule")?;
-        shutdown.cancelled().await;
-        bell.stop().await.context("stopping the schedule")?;
-    }
-    Ok(())
 }

@@ -5,25 +5,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clients::event_store::{self, EventStore};
-use http::{StatusCode, header};
-use prometheus::IntCounterVec;
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
 use reqwest_middleware::ClientWithMiddleware;
 use runtime::clock::Clock;
 use runtime::http_client::{self, BodyFault, failure_code};
-use runtime::metrics::Metrics;
+use runtime::retry_after::RetryAfter;
 use schema::intake::{
     BATCH_MAX_BYTES, BATCH_MAX_ITEMS, Receipt, Resolution, Resolutions, Submission,
 };
 use schema::{CorrelationId, Event, EventId, Severity};
 use serde_json::value::RawValue;
+use url::Url;
 
 use crate::config::{Origin, StatusPage};
 use crate::domain::diff::{Ended, Open, Plan, diff};
 use crate::domain::page;
 use crate::error::Error;
+use crate::metrics::Counts;
 
 /// Real pages reach 830 KB.
 const BODY_MAX: usize = 4 << 20;
+
+/// The longest that a page is not asked because it said so.
+const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// How long a poll may take.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +49,7 @@ impl Default for Deadlines {
 }
 
 /// What one poll of one source came to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     /// 0 if the poll failed.
     pub(crate) fetched: usize,
@@ -53,7 +58,20 @@ pub(crate) struct Outcome {
     pub(crate) routed: usize,
     pub(crate) resolved: usize,
     pub(crate) malformed: usize,
+    /// Severity words that are not known.
+    pub(crate) unknown: usize,
+    /// Dates that could not be read.
+    pub(crate) undated: usize,
     pub(crate) error: Option<Error>,
+}
+
+impl Outcome {
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            error: Some(error),
+            ..Self::default()
+        }
+    }
 }
 
 pub(crate) struct Poller {
@@ -64,63 +82,31 @@ pub(crate) struct Poller {
     counts: Counts,
 }
 
-/// The label is the source, which configuration bounds, and for `polls` the result.
-struct Counts {
-    polls: IntCounterVec,
-    failures: IntCounterVec,
-    stored: IntCounterVec,
-    malformed: IntCounterVec,
-    unknown: IntCounterVec,
-}
-
 impl Poller {
     pub(crate) fn new(
         store: EventStore,
         clock: Clock,
         deadlines: Deadlines,
-        metrics: &Metrics,
+        counts: Counts,
     ) -> Arc<Self> {
-        let counters = |name, help| metrics.counters(name, help, "source");
         Arc::new(Self {
             http: http_client::vendor(),
             store,
             clock,
             deadlines,
-            counts: Counts {
-                polls: metrics.counters(
-                    "polls_total",
-                    "Polls of one page, by `ok` or why they failed.",
-                    "result",
-                ),
-                failures: counters("poll_failures_total", "Polls that failed."),
-                stored: counters("events_stored_total", "New events stored."),
-                malformed: counters(
-                    "rows_malformed_total",
-                    "Rows of pages that could not be read.",
-                ),
-                unknown: counters(
-                    "words_unknown_total",
-                    "Severity words of pages that are not known.",
-                ),
-            },
+            counts,
         })
     }
 
     /// Polls one page. Never fails as a whole: what went wrong is in the outcome.
     pub(crate) async fn poll(&self, page: &StatusPage, correlation_id: &CorrelationId) -> Outcome {
         let mut outcome = Outcome::default();
-        let polled = self.try_poll(page, correlation_id, &mut outcome).await;
-        let result = polled.as_ref().map_or_else(Error::code, |()| "ok");
-        self.counts.polls.with_label_values(&[result]).inc();
-        if let Err(error) = polled {
-            let source = &page.source;
-            tracing::warn!(%correlation_id, %source, code = result, %error, "page could not be polled");
-            self.count(&self.counts.failures, page, 1);
+        if let Err(error) = self.try_poll(page, correlation_id, &mut outcome).await {
             outcome.fetched = 0;
             outcome.error = Some(error);
         }
-        self.count(&self.counts.stored, page, outcome.stored);
-        self.count(&self.counts.malformed, page, outcome.malformed);
+        tell(page, correlation_id, &outcome);
+        self.counts.note(page, &outcome);
         outcome
     }
 
@@ -135,7 +121,6 @@ impl Poller {
         let applying = async {
             let open = self.open(page, correlation_id).await?;
             let plan = diff(&page.source, &snapshot, &open, self.clock.now());
-            self.count(&self.counts.unknown, page, plan.unknown);
             self.apply(plan, correlation_id, outcome).await
         };
         tokio::time::timeout(self.deadlines.store, applying)
@@ -147,12 +132,38 @@ impl Poller {
         match origin {
             Origin::Fixture(body) => Ok(Bytes::from_static(body.as_bytes())),
             Origin::Url(url) => {
-                let fetching = fetch(self.http.get(url.clone()));
+                let fetching = self.fetch(url.clone());
                 tokio::time::timeout(self.deadlines.fetch, fetching)
                     .await
                     .unwrap_or(Err(Error::Timeout))
             }
         }
+    }
+
+    async fn fetch(&self, url: Url) -> Result<Bytes, Error> {
+        let response = self
+            .http
+            .get(url)
+            .header(header::ACCEPT, "application/json")
+            .send()
+            .await
+            .map_err(|fault| broken(failure_code(&fault)))?;
+        match response.status() {
+            StatusCode::OK => {}
+            status if status.is_redirection() => return Err(Error::Redirect),
+            status => {
+                return Err(Error::Status {
+                    status: status.as_u16(),
+                    wait: wait(status, response.headers(), self.clock.now()),
+                });
+            }
+        }
+        http_client::read_body(response, BODY_MAX)
+            .await
+            .map_err(|fault| match fault {
+                BodyFault::TooLarge(_) => Error::TooLarge(fault.to_string()),
+                BodyFault::Broken(code) => broken(code),
+            })
     }
 
     async fn open(
@@ -176,6 +187,8 @@ impl Poller {
     ) -> Result<(), Error> {
         outcome.fetched = plan.fetched;
         outcome.malformed = plan.malformed;
+        outcome.unknown = plan.unknown;
+        outcome.undated = plan.undated;
         let stored = self.submit(plan.store, correlation_id, outcome).await;
         // An event that cannot be stored now must not keep others from being closed.
         self.resolve(plan.resolve, correlation_id, outcome).await?;
@@ -219,31 +232,42 @@ impl Poller {
         }
         Ok(())
     }
-
-    fn count(&self, counter: &IntCounterVec, page: &StatusPage, by: usize) {
-        counter
-            .with_label_values(&[page.source.as_str()])
-            .inc_by(u64::try_from(by).unwrap_or_default());
-    }
 }
 
-async fn fetch(request: reqwest_middleware::RequestBuilder) -> Result<Bytes, Error> {
-    let response = request
-        .header(header::ACCEPT, "application/json")
-        .send()
-        .await
-        .map_err(|fault| broken(failure_code(&fault)))?;
-    match response.status() {
-        StatusCode::OK => {}
-        status if status.is_redirection() => return Err(Error::Redirect),
-        status => return Err(Error::Status(status.as_u16())),
+/// How long not to ask again: what 429 and 503 say in their Retry-After, up to a bound, since a page that is not read
+/// tells of no outage.
+fn wait(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    if !matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        return None;
     }
-    http_client::read_body(response, BODY_MAX)
-        .await
-        .map_err(|fault| match fault {
-            BodyFault::TooLarge(_) => Error::TooLarge(fault.to_string()),
-            BodyFault::Broken(code) => broken(code),
-        })
+    let header = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let wait = RetryAfter::parse(header)?.until(now).duration_since(now);
+    // A moment that has passed is no wait.
+    Duration::try_from(wait).ok().map(|wait| wait.min(WAIT_MAX))
+}
+
+/// One line for each poll.
+fn tell(page: &StatusPage, correlation_id: &CorrelationId, outcome: &Outcome) {
+    let source = &page.source;
+    if let Some(error) = &outcome.error {
+        let wait_s = error.wait().map(|wait| wait.as_secs());
+        tracing::warn!(%correlation_id, %source, code = error.code(), wait_s, %error, "page could not be polled");
+        return;
+    }
+    tracing::info!(
+        %correlation_id,
+        %source,
+        fetched = outcome.fetched,
+        stored = outcome.stored,
+        routed = outcome.routed,
+        resolved = outcome.resolved,
+        malformed = outcome.malformed,
+        undated = outcome.undated,
+        "status page polled"
+    );
 }
 
 fn broken(code: &'static str) -> Error {
@@ -343,9 +367,32 @@ fn batches(
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use schema::{Kind, Source};
 
     use super::*;
+
+    #[test]
+    fn a_page_is_given_the_time_it_asks_for_and_no_more_than_a_quarter_of_an_hour() {
+        let now = "2026-11-28T08:00:00Z".parse().unwrap();
+        for (status, header, wait_s) in [
+            (429, "120", Some(120)),
+            (503, "120", Some(120)),
+            (503, "0", Some(0)),
+            (429, "3600", Some(900)),
+            (429, "Saturday, 28-Nov-26 08:02:00 GMT", Some(120)),
+            (429, "Sat Nov 28 08:02:00 2026", Some(120)),
+            (429, "Sat, 28 Nov 2026 07:00:00 GMT", None),
+            (429, "soon", None),
+            (500, "120", None),
+            (404, "120", None),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(header))]);
+            let found = wait(StatusCode::from_u16(status).unwrap(), &headers, now);
+            assert_eq!(found, wait_s.map(Duration::from_secs), "{status} {header}");
+        }
+    }
 
     fn event(number: usize, bytes: usize) -> Event {
         Event {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use runtime::clock::Clock;
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
 
 /// The bell rang.
 pub(crate) struct Ring;
@@ -35,6 +37,11 @@ impl Schedule {
             longest_gap,
         })
     }
+
+    fn job(&self, ears: &Ears) -> Result<Job, JobSchedulerError> {
+        let ears = ears.clone();
+        Job::new(&self.cron, move |_, _| ears.ring())
+    }
 }
 
 /// `None` if the expression does not parse or rings less than twice in all time.
@@ -54,31 +61,102 @@ fn longest_gap(cron: &str) -> Option<Duration> {
         .max()
 }
 
-/// Rings until [`Bell::stop`]. A ring that finds the last one still unheard is dropped.
-pub(crate) struct Bell(JobScheduler);
+/// Where the bell is heard. A ring that finds the last one still unheard is dropped, there alone.
+#[derive(Clone)]
+pub(crate) struct Ears(pub(crate) Vec<mpsc::Sender<Ring>>);
 
-impl Bell {
-    pub(crate) async fn start(
-        schedule: &Schedule,
-        rings: mpsc::Sender<Ring>,
-    ) -> Result<Self, JobSchedulerError> {
-        let scheduler = JobScheduler::new().await?;
-        let job = Job::new(&schedule.cron, move |_, _| {
-            let _unheard = rings.try_send(Ring);
-        })?;
-        scheduler.add(job).await?;
-        scheduler.start().await?;
-        Ok(Self(scheduler))
+impl Ears {
+    fn ring(&self) {
+        for ear in &self.0 {
+            let _unheard = ear.try_send(Ring);
+        }
     }
+}
 
-    pub(crate) async fn stop(mut self) -> Result<(), JobSchedulerError> {
-        self.0.shutdown().await
+/// Rings by the schedule until the token is cancelled, if anybody hears it. The library waits for a wall time: were the
+/// clock set back, it would be silent until that had come again. So after each step of the clock the schedule is set
+/// anew, and rung once for what the step may have passed over.
+pub(crate) async fn keep_ringing(
+    schedule: &Schedule,
+    clock: &Clock,
+    ears: Ears,
+    shutdown: CancellationToken,
+) -> Result<(), JobSchedulerError> {
+    if ears.0.is_empty() {
+        return Ok(());
     }
+    let mut steps = clock.steps();
+    let mut scheduler = JobScheduler::new().await?;
+    let mut job = scheduler.add(schedule.job(&ears)?).await?;
+    scheduler.start().await?;
+    while let Some(step) = shutdown.run_until_cancelled(steps.next()).await {
+        scheduler.remove(&job).await?;
+        job = scheduler.add(schedule.job(&ears)?).await?;
+        tracing::warn!(set_by_s = step.as_secs(), "the clock was set");
+        ears.ring();
+    }
+    scheduler.shutdown().await
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
     use super::*;
+
+    /// Keeps ringing by a schedule; what is heard, and the clock to set.
+    fn ringing(
+        cron: &str,
+    ) -> (
+        mpsc::Receiver<Ring>,
+        Clock,
+        CancellationToken,
+        JoinHandle<()>,
+    ) {
+        let (ear, rings) = mpsc::channel(1);
+        let clock = Clock::starting_at("2024-01-15T10:00:00Z".parse().unwrap());
+        let (schedule, shutdown) = (Schedule::parse(cron).unwrap(), CancellationToken::new());
+        let (kept, stop) = (clock.clone(), shutdown.clone());
+        let keeping = tokio::spawn(async move {
+            keep_ringing(&schedule, &kept, Ears(vec![ear]), stop)
+                .await
+                .unwrap();
+        });
+        (rings, clock, shutdown, keeping)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_clock_either_way_is_rung_for_at_once_and_nothing_else_is() {
+        // Rings in no year that the test runs in.
+        let (mut rings, clock, shutdown, keeping) = ringing("0 0 0 29 2 *");
+        let quiet = Duration::from_secs(600);
+        assert!(timeout(quiet, rings.recv()).await.is_err());
+
+        for hours in [-2, 2] {
+            clock.set_by(SignedDuration::from_hours(hours));
+            let rung = timeout(Duration::from_secs(2), rings.recv()).await;
+            assert!(matches!(rung, Ok(Some(Ring))), "set by {hours} h");
+            assert!(timeout(quiet, rings.recv()).await.is_err());
+        }
+        shutdown.cancel();
+        timeout(quiet, keeping).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_a_step_the_schedule_goes_on() {
+        let (mut rings, clock, _shutdown, _keeping) = ringing("* * * * * *");
+        let ten_seconds = Duration::from_secs(10);
+        timeout(ten_seconds, rings.recv()).await.unwrap().unwrap();
+
+        clock.set_by(SignedDuration::from_hours(-2));
+
+        // One that was under way, one for the step, and two by the schedule that was set anew.
+        for _ in 0..4 {
+            timeout(ten_seconds, rings.recv()).await.unwrap().unwrap();
+        }
+    }
 
     #[test]
     fn a_schedule_knows_its_longest_gap() {

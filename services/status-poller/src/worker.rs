@@ -1,48 +1,51 @@
-//! The loop that polls: one poll at a time, rung for by the schedule or asked for by a caller.
+//! The runs of one source, one at a time: rung for by the schedule or asked for by callers. No source waits for another.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use prometheus::IntGaugeVec;
 use runtime::clock::Clock;
-use runtime::health::Finding;
 use runtime::ids;
-use runtime::metrics::Metrics;
 use schema::CorrelationId;
-use schema::status::{PullError, PullReport};
-use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::StatusPage;
+use crate::error::Error;
+use crate::freshness::Freshness;
 use crate::poll::{Outcome, Poller};
 use crate::schedule::Ring;
 
-/// A source that has not been polled well for this long, or for three rings of a slower schedule, is stale.
-const STALE_AFTER: Duration = Duration::from_secs(5 * 60);
-/// Between two settings of the age gauges.
-const AGES_EVERY: Duration = Duration::from_secs(5);
+/// The newest run that somebody asked for. Whoever asks raises the number and waits until a run of that number or a later
+/// one has ended: such a run began after the question, and all who asked before it began share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) number: u64,
+    /// Of the last who asked; `None` before the first.
+    pub(crate) correlation_id: Option<CorrelationId>,
+}
 
-/// Somebody asks for a poll of all pages, fixtures included.
-pub(crate) struct Pull {
-    pub(crate) correlation_id: CorrelationId,
-    pub(crate) report: oneshot::Sender<PullReport>,
+/// The newest run that was asked for and has ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) number: u64,
+    pub(crate) outcome: Outcome,
 }
 
 pub(crate) struct Worker {
     pub(crate) poller: Arc<Poller>,
-    pub(crate) pages: Vec<Arc<StatusPage>>,
+    pub(crate) page: Arc<StatusPage>,
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) clock: Clock,
+    /// Closed for a fixture, which no schedule polls.
     pub(crate) rings: mpsc::Receiver<Ring>,
-    pub(crate) pulls: mpsc::Receiver<Pull>,
+    pub(crate) asked: watch::Receiver<Asked>,
+    pub(crate) done: watch::Sender<Done>,
+    /// When the page may be asked again, where it said so.
+    pub(crate) not_before: Option<Instant>,
 }
 
 impl Worker {
-    /// Polls until the token is cancelled. A poll under way is given up: the next one finds what it would have found.
+    /// Runs until the token is cancelled. A run under way is given up: the next one finds what it would have found.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         shutdown
             .run_until_cancelled(async {
@@ -53,229 +56,174 @@ impl Worker {
             .await;
     }
 
-    /// Waits for one ring or pull, and does it.
+    /// Waits for one ring or question, and does it.
     async fn step(&mut self) {
         tokio::select! {
             Some(Ring) = self.rings.recv() => {
-                let correlation_id = ids::correlation_id(self.clock.now());
-                self.poll(&correlation_id, StatusPage::is_configured).await;
-            }
-            Some(pull) = self.pulls.recv() => {
-                // Whoever has stopped waiting was told to come again.
-                if !pull.report.is_closed() {
-                    let report = self.poll(&pull.correlation_id, |_| true).await;
-                    let _unheard = pull.report.send(report);
+                if !self.is_paused() {
+                    let correlation_id = ids::correlation_id(self.clock.now());
+                    self.poll(&correlation_id).await;
                 }
             }
-            // Both senders are gone only while the service stops.
+            Ok(()) = self.asked.changed() => {
+                let Asked { number, correlation_id } = self.asked.borrow_and_update().clone();
+                let correlation_id =
+                    correlation_id.unwrap_or_else(|| ids::correlation_id(self.clock.now()));
+                let outcome = self.answer(&correlation_id).await;
+                self.done.send_replace(Done { number, outcome });
+            }
+            // All senders are gone only while the service stops.
             else => std::future::pending().await,
         }
     }
 
-    /// Polls the chosen pages at once; each is bounded, and none waits for another.
-    async fn poll(
-        &self,
-        correlation_id: &CorrelationId,
-        chosen: impl Fn(&StatusPage) -> bool,
-    ) -> PullReport {
-        let mut polls = JoinSet::new();
-        for page in self.pages.iter().filter(|page| chosen(page)) {
-            let (poller, page, correlation_id) = (
-                Arc::clone(&self.poller),
-                Arc::clone(page),
-                correlation_id.clone(),
-            );
-            polls.spawn(async move {
-                let outcome = poller.poll(&page, &correlation_id).await;
-                (page, outcome)
-            });
+    async fn answer(&mut self, correlation_id: &CorrelationId) -> Outcome {
+        if self.is_paused() {
+            return Outcome::failed(Error::Paused);
         }
-        let mut report = PullReport::default();
-        while let Some(polled) = polls.join_next().await {
-            match polled {
-                Ok((page, outcome)) => {
-                    self.freshness.note(&page, &outcome);
-                    enter(&mut report, &page, outcome);
-                }
-                Err(fault) => tracing::error!(%correlation_id, %fault, "a poll broke off"),
-            }
-        }
-        report.errors.sort_by(|a, b| a.source.cmp(&b.source));
-        tracing::info!(
-            %correlation_id,
-            pages = report.fetched.len(),
-            failed = report.errors.len(),
-            stored = report.stored,
-            routed = report.routed,
-            resolved = report.resolved,
-            malformed = report.malformed,
-            "status pages polled"
-        );
-        report
-    }
-}
-
-fn enter(report: &mut PullReport, page: &StatusPage, outcome: Outcome) {
-    report.fetched.insert(page.vendor.clone(), outcome.fetched);
-    report.stored += outcome.stored;
-    report.routed += outcome.routed;
-    report.resolved += outcome.resolved;
-    report.malformed += outcome.malformed;
-    report.errors.extend(outcome.error.map(|error| PullError {
-        source: page.source.to_string(),
-        code: error.code().to_owned(),
-    }));
-}
-
-/// How long ago each configured source was last polled well.
-pub(crate) struct Freshness {
-    started: Instant,
-    stale_after: Duration,
-    sources: Mutex<BTreeMap<String, Polled>>,
-    ages: IntGaugeVec,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Polled {
-    well_at: Option<Instant>,
-    /// Why the last poll failed, if it did.
-    error: Option<&'static str>,
-}
-
-impl Freshness {
-    /// Knows the configured pages. `longest_gap` is the schedule's.
-    pub(crate) fn new(
-        pages: &[Arc<StatusPage>],
-        longest_gap: Duration,
-        metrics: &Metrics,
-    ) -> Arc<Self> {
-        let sources = pages
-            .iter()
-            .filter(|page| page.is_configured())
-            .map(|page| (page.source.to_string(), Polled::default()))
-            .collect();
-        Arc::new(Self {
-            started: Instant::now(),
-            stale_after: STALE_AFTER.max(longest_gap * 3),
-            sources: Mutex::new(sources),
-            ages: metrics.gauges(
-                "poll_age_seconds",
-                "Since the last poll that went well, or since the start.",
-                "source",
-            ),
-        })
+        self.poll(correlation_id).await
     }
 
-    fn note(&self, page: &StatusPage, outcome: &Outcome) {
-        if let Some(polled) = self.lock().get_mut(page.source.as_str()) {
-            polled.error = outcome.error.as_ref().map(crate::error::Error::code);
-            if polled.error.is_none() {
-                polled.well_at = Some(Instant::now());
-            }
-        }
+    async fn poll(&mut self, correlation_id: &CorrelationId) -> Outcome {
+        let outcome = self.poller.poll(&self.page, correlation_id).await;
+        self.freshness.note(&self.page, &outcome);
+        let wait = outcome.error.as_ref().and_then(Error::wait);
+        self.not_before = wait.map(|wait| Instant::now() + wait);
+        outcome
     }
 
-    /// Each source with its age, for `/readyz`.
-    pub(crate) fn finding(&self) -> Finding {
-        let mut stale = Vec::new();
-        let mut facts = serde_json::Map::new();
-        for (source, polled) in self.lock().iter() {
-            let age = self.age(polled);
-            facts.insert(
-                source.clone(),
-                json!({"age_s": age.as_secs(), "last_error": polled.error}),
-            );
-            if age > self.stale_after {
-                stale.push(source.clone());
-            }
-        }
-        let finding = if stale.is_empty() {
-            Finding::up()
-        } else {
-            Finding::degraded(format!("stale: {}", stale.join(", ")))
-        };
-        finding.with("sources", facts)
-    }
-
-    /// Sets the age gauges until the token is cancelled.
-    pub(crate) async fn keep_ages(&self, shutdown: CancellationToken) {
-        let mut every = tokio::time::interval(AGES_EVERY);
-        let keeping = async {
-            loop {
-                every.tick().await;
-                for (source, polled) in self.lock().iter() {
-                    let age = i64::try_from(self.age(polled).as_secs()).unwrap_or(i64::MAX);
-                    self.ages.with_label_values(&[source]).set(age);
-                }
-            }
-        };
-        shutdown.run_until_cancelled(keeping).await;
-    }
-
-    fn age(&self, polled: &Polled) -> Duration {
-        polled.well_at.unwrap_or(self.started).elapsed()
-    }
-
-    // What a panicking holder left behind is whole: every change is one assignment.
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Polled>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_paused(&self) -> bool {
+        self.not_before
+            .is_some_and(|moment| Instant::now() < moment)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use runtime::health::Status;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use clients::event_store::EventStore;
+    use futures_util::future::join_all;
+    use runtime::config::List;
+    use runtime::internal_key::InternalKey;
+    use runtime::metrics::Metrics;
+    use runtime::upstream::Upstream;
     use schema::Source;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::app::Deadlines;
     use crate::config::Origin;
-    use crate::error::Error;
+    use crate::metrics::Counts;
+    use crate::pull::AskSource;
 
-    fn page() -> Arc<StatusPage> {
-        Arc::new(StatusPage {
+    /// A page that answers each request when it is let go, and counts what it was asked.
+    struct Held {
+        url: String,
+        asked: Arc<AtomicUsize>,
+        let_go: Arc<Semaphore>,
+    }
+
+    impl Held {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let held = Self {
+                url: format!("http://{}/", listener.local_addr().unwrap()),
+                asked: Arc::default(),
+                let_go: Arc::new(Semaphore::new(0)),
+            };
+            let (asked, let_go) = (Arc::clone(&held.asked), Arc::clone(&held.let_go));
+            tokio::spawn(async move {
+                loop {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let _head = stream.read(&mut [0; 4096]).await;
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    let_go.acquire().await.unwrap().forget();
+                    let answer =
+                        b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    let _closed = stream.write_all(answer).await;
+                }
+            });
+            held
+        }
+
+        async fn has_been_asked(&self, times: usize) {
+            let asked = async {
+                while self.asked.load(Ordering::SeqCst) < times {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), asked)
+                .await
+                .unwrap();
+        }
+    }
+
+    /// The way to a worker that runs.
+    fn start(url: &str) -> AskSource {
+        let page = Arc::new(StatusPage {
             vendor: "x".to_owned(),
             source: Source::status_page("x").unwrap(),
-            origin: Origin::Url("http://x.example/".parse().unwrap()),
-        })
-    }
-
-    async fn status_after(freshness: &Freshness, seconds: u64) -> Status {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        freshness.finding().status
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_is_stale_after_five_minutes_without_a_good_poll() {
-        let page = page();
-        let freshness = Freshness::new(
-            std::slice::from_ref(&page),
-            Duration::from_secs(60),
-            &Metrics::new(),
-        );
-        let failed = || Outcome {
-            error: Some(Error::Redirect),
-            ..Outcome::default()
+            origin: Origin::Url(url.parse().unwrap()),
+        });
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let store = Upstream::new("event-store", &List::of(&["http://127.0.0.1:9"]));
+        let counts = Counts::new(&metrics, std::iter::once(&*page));
+        let key = InternalKey::parse("key-of-the-tests").unwrap();
+        let store = EventStore::new(Arc::new(store), &key);
+        let (_, rings) = mpsc::channel(1);
+        let (ask, asked) = watch::channel(Asked::default());
+        let (done, ended) = watch::channel(Done::default());
+        let source = AskSource::of(&page, ask, ended);
+        let worker = Worker {
+            poller: Poller::new(store, clock.clone(), Deadlines::default(), counts),
+            freshness: Freshness::new(
+                std::slice::from_ref(&page),
+                Duration::from_secs(60),
+                &metrics,
+            ),
+            page,
+            clock,
+            rings,
+            asked,
+            done,
+            not_before: None,
         };
-
-        assert_eq!(status_after(&freshness, 299).await, Status::Up);
-        freshness.note(&page, &failed());
-        assert_eq!(status_after(&freshness, 2).await, Status::Degraded);
-        freshness.note(&page, &Outcome::default());
-        assert_eq!(status_after(&freshness, 299).await, Status::Up);
-        freshness.note(&page, &failed());
-        assert_eq!(status_after(&freshness, 2).await, Status::Degraded);
-        assert_eq!(
-            freshness.finding().detail["sources"]["x_status"],
-            json!({"age_s": 301, "last_error": "redirect"})
-        );
+        tokio::spawn(worker.run(CancellationToken::new()));
+        source
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_schedule_is_given_three_rings() {
-        let hour = Duration::from_secs(3600);
-        let freshness = Freshness::new(&[page()], hour, &Metrics::new());
+    #[tokio::test]
+    async fn who_asks_while_a_run_is_under_way_waits_for_a_new_one_and_shares_it() {
+        let page = Held::start().await;
+        let source = start(&page.url);
+        let correlation_id = CorrelationId::parse("c").unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        let ask = || Box::pin(source.run(&correlation_id, until));
+        let mut first = ask();
+        assert!(futures_util::poll!(&mut first).is_pending());
+        page.has_been_asked(1).await;
 
-        assert_eq!(status_after(&freshness, 3 * 3600).await, Status::Up);
-        assert_eq!(status_after(&freshness, 1).await, Status::Degraded);
+        let mut others: Vec<_> = std::iter::repeat_with(ask).take(5).collect();
+        for other in &mut others {
+            assert!(futures_util::poll!(other).is_pending());
+        }
+        page.let_go.add_permits(1);
+        assert!(first.await.is_ok());
+        page.has_been_asked(2).await;
+        for other in &mut others {
+            assert!(
+                futures_util::poll!(other).is_pending(),
+                "answered by the run that was under way"
+            );
+        }
+        page.let_go.add_permits(1);
+
+        let outcomes = join_all(others).await;
+        assert!(outcomes.iter().all(Result::is_ok));
+        assert_eq!(page.asked.load(Ordering::SeqCst), 2);
     }
 }

@@ -1,14 +1,13 @@
 //! The answer of a pull of the status pages.
 
-use std::collections::BTreeMap;
+use serde::{Serialize, Serializer};
 
-use serde::{Deserialize, Serialize};
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullReport {
-    /// Normalized items in each page's body now, by vendor.
-    pub fetched: BTreeMap<String, usize>,
+    /// Normalized items in each page's body now, by vendor, in the order of the configuration.
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, usize>))]
+    pub fetched: Fetched,
     /// New events.
     pub stored: usize,
     /// Events whose routing decision was to page, among the new ones.
@@ -21,11 +20,22 @@ pub struct PullReport {
     pub errors: Vec<PullError>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An object whose members keep their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fetched(pub Vec<(String, usize)>);
+
+impl Serialize for Fetched {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(vendor, items)| (vendor, items)))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PullError {
     /// The source, such as `braze_status`.
     pub source: String,
-    /// A stable word: `timeout`, `connect`, `status`, `redirect`, `too_large`, `not_json`, `not_a_status_page`, `store_unavailable`.
+    /// A stable word: `timeout`, `connect`, `status`, `retry_after`, `redirect`, `invalid_response`,
+    /// `head_too_large`, `too_large`, `not_json`, `not_a_status_page`, `store_unavailable`.
     pub code: String,
 }

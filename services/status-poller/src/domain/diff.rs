@@ -40,11 +40,14 @@ pub struct Plan {
     pub unknown: usize,
     /// Rows of the page that could not be read.
     pub malformed: usize,
+    /// Dates of the page that could not be read.
+    pub undated: usize,
 }
 
 pub fn diff(source: &Source, page: &Page, open: &[Open], now: Timestamp) -> Plan {
     let mut plan = Plan {
         malformed: page.malformed,
+        undated: page.undated,
         ..Plan::default()
     };
     let service = service(page.name.as_deref(), source);

@@ -27,6 +27,8 @@ pub struct Page {
     pub components: Vec<Component>,
     /// Rows and lists that could not be read.
     pub malformed: usize,
+    /// Dates that are there and could not be read; what needs one takes the next best, or now.
+    pub undated: usize,
 }
 
 #[derive(Debug)]
@@ -75,13 +77,15 @@ pub fn parse(body: &[u8]) -> Result<Page, Fault> {
     let body: &RawValue = serde_json::from_slice(body).map_err(|_| Fault::NotJson)?;
     let top: Top<'_> = object(body).ok_or(Fault::NotAStatusPage)?;
     let head: Head<'_> = object(top.page).ok_or(Fault::NotAStatusPage)?;
-    let (incidents, bad_incidents) = rows(top.incidents, |row| incident(row).map(Some));
-    let (components, bad_components) = rows(top.components, component);
+    let mut dates = Dates::default();
+    let (incidents, bad_incidents) = rows(top.incidents, |row| incident(row, &mut dates).map(Some));
+    let (components, bad_components) = rows(top.components, |row| component(row, &mut dates));
     Ok(Page {
         name: text(head.name),
         incidents,
         components,
         malformed: bad_incidents + bad_components,
+        undated: dates.unreadable,
     })
 }
 
@@ -89,7 +93,7 @@ pub fn parse(body: &[u8]) -> Result<Page, Fault> {
 /// `Some(None)` for one that is left out.
 fn rows<T>(
     list: Option<&RawValue>,
-    read: impl Fn(&RawValue) -> Option<Option<T>>,
+    mut read: impl FnMut(&RawValue) -> Option<Option<T>>,
 ) -> (Vec<T>, usize) {
     let Some(list) = list else {
         return (Vec::new(), 0);
@@ -108,7 +112,7 @@ fn rows<T>(
     (read_rows, malformed)
 }
 
-fn incident(raw: &RawValue) -> Option<Incident> {
+fn incident(raw: &RawValue, dates: &mut Dates) -> Option<Incident> {
     #[derive(Deserialize)]
     struct Row<'a> {
         #[serde(borrow)]
@@ -137,17 +141,19 @@ fn incident(raw: &RawValue) -> Option<Incident> {
         name: text(row.name),
         status: text(row.status),
         impact: text(row.impact),
-        created_at: timestamp(row.created_at),
-        updated_at: timestamp(row.updated_at),
-        started_at: timestamp(row.started_at),
-        resolved_at: timestamp(row.resolved_at),
-        newest_update: row.incident_updates.and_then(newest_update),
+        created_at: dates.read(row.created_at),
+        updated_at: dates.read(row.updated_at),
+        started_at: dates.read(row.started_at),
+        resolved_at: dates.read(row.resolved_at),
+        newest_update: row
+            .incident_updates
+            .and_then(|updates| newest_update(updates, dates)),
         raw: raw.to_owned(),
     })
 }
 
 /// The text of the update that is shown as the newest; of equals the first, since pages list the newest first.
-fn newest_update(updates: &RawValue) -> Option<String> {
+fn newest_update(updates: &RawValue, dates: &mut Dates) -> Option<String> {
     #[derive(Deserialize)]
     struct Row<'a> {
         #[serde(borrow)]
@@ -162,14 +168,16 @@ fn newest_update(updates: &RawValue) -> Option<String> {
     rows.into_iter()
         .filter_map(|row| {
             let row: Row<'_> = object(row)?;
-            let shown_at = timestamp(row.display_at).or_else(|| timestamp(row.created_at));
+            let shown_at = dates
+                .read(row.display_at)
+                .or_else(|| dates.read(row.created_at));
             Some((shown_at, text(row.body)?))
         })
         .reduce(|newest, other| if other.0 > newest.0 { other } else { newest })
         .map(|(_, body)| body)
 }
 
-fn component(raw: &RawValue) -> Option<Option<Component>> {
+fn component(raw: &RawValue, dates: &mut Dates) -> Option<Option<Component>> {
     #[derive(Deserialize)]
     struct Row<'a> {
         #[serde(borrow)]
@@ -192,7 +200,7 @@ fn component(raw: &RawValue) -> Option<Option<Component>> {
         id: text(row.id).filter(|id| !id.is_empty())?,
         name: text(row.name),
         status: text(row.status)?,
-        updated_at: timestamp(row.updated_at),
+        updated_at: dates.read(row.updated_at),
         raw: raw.to_owned(),
     }))
 }
@@ -209,8 +217,20 @@ fn text(raw: Option<&RawValue>) -> Option<String> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-fn timestamp(raw: Option<&RawValue>) -> Option<Timestamp> {
-    text(raw)?.parse().ok()
+/// Reads dates, and counts those that cannot be read.
+#[derive(Default)]
+struct Dates {
+    unreadable: usize,
+}
+
+impl Dates {
+    /// `None` where there is no date: absent, null, or not RFC 3339.
+    fn read(&mut self, raw: Option<&RawValue>) -> Option<Timestamp> {
+        let raw = raw.filter(|raw| raw.get() != "null")?;
+        let date = text(Some(raw)).and_then(|text| text.parse().ok());
+        self.unreadable += usize::from(date.is_none());
+        date
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +307,20 @@ mod tests {
     }
 
     #[test]
+    fn a_date_that_is_there_and_is_none_is_counted() {
+        let page = parse(
+            br#"{"page":{},
+              "incidents":[{"id":"i","created_at":1705315200,"started_at":"15.01.2024","updated_at":null,
+                "incident_updates":[{"body":"b","display_at":"","created_at":"2024-01-15T10:00:00Z"}]}],
+              "components":[{"id":"c","status":"x","updated_at":"Mon, 15 Jan 2024 10:00:00 GMT"},
+                {"id":"d","status":"x","updated_at":"2024-01-15T10:00:00Z"}]}"#,
+        )
+        .unwrap();
+
+        assert_eq!(page.undated, 4);
+    }
+
+    #[test]
     fn the_newest_update_is_the_one_shown_last() {
         for (updates, newest) in [
             ("[]", None),
@@ -303,7 +337,8 @@ mod tests {
             (r#"[7,{"body":null},{"body":"a"}]"#, Some("a")),
         ] {
             let raw = RawValue::from_string(updates.to_owned()).unwrap();
-            assert_eq!(newest_update(&raw).as_deref(), newest, "{updates}");
+            let found = newest_update(&raw, &mut Dates::default());
+            assert_eq!(found.as_deref(), newest, "{updates}");
         }
     }
 }

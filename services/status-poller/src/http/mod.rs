@@ -5,12 +5,11 @@ mod pull;
 use axum::Router;
 use axum::routing::post;
 use schema::names;
-use tokio::sync::mpsc;
 
-use crate::worker::Pull;
+use crate::pull::Sources;
 
-pub(crate) fn routes(pulls: mpsc::Sender<Pull>) -> Router {
+pub(crate) fn routes(sources: Sources) -> Router {
     Router::new()
         .route(names::PULL_STATUS, post(pull::pull))
-        .with_state(pulls)
+        .with_state(sources)
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::support::{Behaviour, Poller, Store, Vacant, Vendor};
-use http::StatusCode;
 use serde_json::{Value, json};
 
 const SAMPLES: &str = "/work/shared/samples/seed_original/fixtures/statuspage";
@@ -226,35 +225,108 @@ async fn the_schedule_polls_what_is_configured_and_never_a_fixture() {
 }
 
 #[tokio::test]
-async fn pulls_at_the_same_time_take_turns_and_too_many_are_told_to_come_again() {
+async fn pages_are_told_in_the_order_of_the_configuration() {
+    let store = Store::default();
+    let vendor = Vendor::start(page("operational", "2024-01-15T10:00:00Z")).await;
+    let pages = format!("z={url},a={url}", url = vendor.url());
+    let poller = Poller::start(&store.start().await, &[("STATUS_PAGES", &pages)]).await;
+
+    let report = poller.pull_as_text().await;
+
+    assert!(
+        report.starts_with(r#"{"fetched":{"spreedly":1,"braze":1,"z":0,"a":0},"stored":2"#),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_hangs_slows_no_others_schedule_nor_is_asked_twice_at_once() {
+    let store = Store::default();
+    let hangs = Vendor::start(Behaviour::Silent).await;
+    let answers = Vendor::start(page("operational", "2024-01-15T10:00:00Z")).await;
+    let pages = format!("hangs={},answers={}", hangs.url(), answers.url());
+    let variables = [
+        ("STATUS_PAGES", pages.as_str()),
+        ("STATUS_POLL_CRON", "* * * * * *"),
+    ];
+    let patient = Duration::from_secs(40);
+    let _poller = Poller::start_within(patient, &store.start().await, &variables).await;
+
+    answers.has_been_asked(4).await;
+
+    assert_eq!(hangs.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_page_that_asks_for_time_is_given_it_by_the_schedule_and_by_hand() {
+    let store = Store::default();
+    let throttles = |retry_after: &str| {
+        let head = format!(
+            "HTTP/1.1 503 Slow down\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        Behaviour::Bare(head.into_bytes())
+    };
+    let (long, short) = (
+        Vendor::start(throttles("Friday, 01-Jan-49 00:00:00 GMT")).await,
+        Vendor::start(throttles("1")).await,
+    );
+    let pages = format!("long={},short={}", long.url(), short.url());
+    let variables = [
+        ("STATUS_PAGES", pages.as_str()),
+        ("STATUS_POLL_CRON", "* * * * * *"),
+    ];
+    let poller = Poller::start(&store.start().await, &variables).await;
+
+    short.has_been_asked(3).await;
+    let report = poller.pull().await;
+
+    assert_eq!(long.asked(), 1);
+    let of_long = json!({"source": "long_status", "code": "retry_after"});
+    assert_eq!(report["errors"][0], of_long, "{report}");
+    assert_eq!(report["fetched"]["long"], 0);
+    assert_eq!(long.asked(), 1);
+}
+
+#[tokio::test]
+async fn every_series_stands_at_0_before_anything_happened() {
     let store = Store::default();
     let vendor = Vendor::start(Behaviour::Silent).await;
     let pages = format!("x={}", vendor.url());
-    let variables = [("STATUS_PAGES", pages.as_str())];
-    let second = Duration::from_secs(1);
-    let poller = Poller::start_within(second, &store.start().await, &variables).await;
+    let poller = Poller::start(&store.start().await, &[("STATUS_PAGES", &pages)]).await;
 
-    let pulls: Vec<_> = futures_util::future::join_all((0..8).map(|_| poller.try_pull())).await;
+    let metrics = poller.get("/metrics").await;
 
-    let done: Vec<_> = pulls
-        .iter()
-        .filter(|(status, ..)| *status == StatusCode::OK)
-        .collect();
-    let stored: u64 = done
-        .iter()
-        .map(|(.., report)| report["stored"].as_u64().unwrap())
-        .sum();
-    assert!(
-        (4..=5).contains(&done.len()),
-        "one under way and four waiting: {}",
-        done.len()
-    );
-    assert_eq!(stored, 2, "each event is counted by one of the pulls");
-    for (status, retry_after, problem) in &pulls {
-        if *status != StatusCode::OK {
-            assert_eq!(*status, StatusCode::SERVICE_UNAVAILABLE);
-            assert_eq!(problem["code"], "unavailable");
-            assert!(retry_after.is_some());
+    for result in [
+        "ok",
+        "timeout",
+        "connect",
+        "status",
+        "retry_after",
+        "redirect",
+        "invalid_response",
+        "head_too_large",
+        "too_large",
+        "not_json",
+        "not_a_status_page",
+        "store_unavailable",
+    ] {
+        let series = format!("polls_total{{result=\"{result}\"}} 0\n");
+        assert!(metrics.contains(&series), "{series}{metrics}");
+    }
+    for counter in [
+        "poll_failures_total",
+        "events_stored_total",
+        "rows_malformed_total",
+        "words_unknown_total",
+        "dates_unreadable_total",
+    ] {
+        for source in ["spreedly_status", "braze_status", "x_status"] {
+            let series = format!("{counter}{{source=\"{source}\"}} 0\n");
+            assert!(metrics.contains(&series), "{series}{metrics}");
         }
     }
+    assert!(
+        metrics.contains("poll_age_seconds{source=\"x_status\"} "),
+        "{metrics}"
+    );
 }

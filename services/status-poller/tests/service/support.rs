@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(crate) enum Behaviour {
 pub(crate) struct Vendor {
     pub(crate) address: SocketAddr,
     behaviour: Arc<Mutex<Behaviour>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Vendor {
@@ -50,11 +52,16 @@ impl Vendor {
         let vendor = Self {
             address: listener.local_addr().unwrap(),
             behaviour: Arc::new(Mutex::new(behaviour)),
+            connections: Arc::default(),
         };
-        let told = Arc::clone(&vendor.behaviour);
+        let (told, connections) = (
+            Arc::clone(&vendor.behaviour),
+            Arc::clone(&vendor.connections),
+        );
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 let behaviour = told.lock().unwrap().clone();
+                connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     // A client that has read enough closes.
                     let _closed = answer(stream, peer, behaviour).await;
@@ -62,6 +69,23 @@ impl Vendor {
             }
         });
         vendor
+    }
+
+    /// Requests so far: each has a connection of its own.
+    pub(crate) fn asked(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Waits for that many requests, 40 s at most.
+    pub(crate) async fn has_been_asked(&self, times: usize) {
+        let asked = async {
+            while self.asked() < times {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(40), asked)
+            .await
+            .unwrap();
     }
 
     pub(crate) fn now(&self, behaviour: Behaviour) {
@@ -272,22 +296,17 @@ impl Poller {
         response.text().await.unwrap()
     }
 
-    /// The status, the Retry-After and the body.
-    pub(crate) async fn try_pull(&self) -> (StatusCode, Option<String>, Value) {
+    /// The bytes of a pull's answer.
+    pub(crate) async fn pull_as_text(&self) -> String {
         let client = http_client::single_try(PATIENCE);
         let url = format!("{}{}", self.url, names::PULL_STATUS);
         let request = client.post(url).header(names::INTERNAL_KEY, KEY);
         let response = request.send().await.unwrap();
-        let status = response.status();
-        let retry_after = response.headers().get("retry-after");
-        let retry_after = retry_after.map(|value| value.to_str().unwrap().to_owned());
-        let body = response.bytes().await.unwrap();
-        (status, retry_after, serde_json::from_slice(&body).unwrap())
+        assert_eq!(response.status(), StatusCode::OK);
+        response.text().await.unwrap()
     }
 
     pub(crate) async fn pull(&self) -> Value {
-        let (status, _, report) = self.try_pull().await;
-        assert_eq!(status, StatusCode::OK, "{report}");
-        report
+        serde_json::from_str(&self.pull_as_text().await).unwrap()
     }
 }

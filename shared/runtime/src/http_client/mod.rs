@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use http::{StatusCode, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -65,7 +66,8 @@ pub fn forwarding() -> Client<HttpConnector, Full<Bytes>> {
         .build(connector)
 }
 
-/// For vendors' status pages: reads are harmless, so a passing failure is tried once more. Whoever asks bounds the whole.
+/// For vendors' status pages: reads are harmless, so a passing failure is tried once more, unless it
+/// asks for time. Whoever asks bounds the whole.
 pub fn vendor() -> ClientWithMiddleware {
     let policy = ExponentialBackoff::builder()
         .retry_bounds(Duration::from_millis(200), Duration::from_secs(1))
@@ -118,6 +120,11 @@ impl RetryableStrategy for NeverSent {
     }
 }
 
+fn asks_for_time(answer: &reqwest::Response) -> bool {
+    answer.status() == StatusCode::TOO_MANY_REQUESTS
+        || answer.headers().contains_key(header::RETRY_AFTER)
+}
+
 /// What may be otherwise in a moment.
 struct Passing;
 
@@ -127,6 +134,7 @@ impl RetryableStrategy for Passing {
         result: &Result<reqwest::Response, reqwest_middleware::Error>,
     ) -> Option<Retryable> {
         let fault = match result {
+            Ok(answer) if asks_for_time(answer) => return Some(Retryable::Fatal),
             Ok(answer) => return default_on_request_success(answer),
             Err(fault) => failure_code(fault),
         };
