@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 use system_tests::api;
-use system_tests::hub::Hub;
+use system_tests::eventually::{PATIENCE, eventually};
+use system_tests::hub::{Hub, STRIPE_SECRET};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -89,6 +90,44 @@ async fn pull(table: Vec<Row>) {
             assert_eq!(found, Some(&json!({"source": source, "code": code})));
         }
     }
+}
+
+/// What the whole path must take: gateway, ingester, store, feed, delivery and destination.
+#[tokio::test]
+async fn a_stripe_event_of_a_mebibyte_pages_with_every_byte() {
+    let hub = Hub::start().await.unwrap();
+    let event = |padding: usize| {
+        json!({
+            "id": "evt_long", "object": "event", "type": "payout.failed", "created": 1_705_315_200,
+            "data": {"object": {"id": "po_1", "note": "x".repeat(padding)}},
+        })
+    };
+    let wrapping = event(0).to_string().len();
+    let body = event((1 << 20) - wrapping).to_string();
+    assert_eq!(body.len(), 1 << 20);
+
+    let answer = api::post_stripe(&hub.url(""), STRIPE_SECRET, body.clone())
+        .await
+        .unwrap();
+
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let page = eventually("the page", PATIENCE, async || {
+        let received = api::get(&hub.url("/destinations/pagerduty")).await.unwrap();
+        let received = received.json();
+        received["events"].get(0).cloned().ok_or(received)
+    })
+    .await
+    .unwrap();
+    let sent: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert!(page["raw"] == sent, "the page has other bytes");
+    let listed = api::get(&hub.url("/events?limit=50")).await.unwrap().json();
+    assert!(
+        listed["events"][0]["raw"] == sent,
+        "the list has other bytes"
+    );
+
+    let longer = api::post_stripe(&hub.url(""), STRIPE_SECRET, format!("{body} ")).await;
+    assert_eq!(longer.unwrap().status, 413);
 }
 
 /// A vendor's name is one to 48 of `a-z 0-9 _`.

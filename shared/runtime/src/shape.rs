@@ -6,8 +6,10 @@
 
 /// Containers within containers.
 const DEPTH_MAX: usize = 64;
-/// Values, containers included.
+/// Values that any text may have, containers included.
 const NODES_MAX: usize = 20_000;
+/// A longer text may have one for each so many bytes: it may say more, but not be made of commas.
+const BYTES_A_NODE: usize = 16;
 /// A number this long without an exponent is below the largest double, about 1.8e308.
 const SURELY_FINITE_LEN: usize = 300;
 
@@ -16,7 +18,7 @@ const SURELY_FINITE_LEN: usize = 300;
 pub enum Misshapen {
     #[error("nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
-    #[error("more than {NODES_MAX} values")]
+    #[error("more than {NODES_MAX} values, and one for each {BYTES_A_NODE} bytes")]
     TooManyNodes,
     #[error("a \\u escape that is half of a surrogate pair, or no hex")]
     BrokenEscape,
@@ -26,6 +28,7 @@ pub enum Misshapen {
 
 /// Refuses a text that is out of bounds.
 pub fn check(text: &[u8]) -> Result<(), Misshapen> {
+    let nodes_max = NODES_MAX.max(text.len() / BYTES_A_NODE);
     let mut depth = 0_usize;
     let mut nodes = 0_usize;
     let mut at = 0;
@@ -53,11 +56,11 @@ pub fn check(text: &[u8]) -> Result<(), Misshapen> {
             }
         }
         // The one beyond may be a name whose colon is still to come.
-        if nodes > NODES_MAX + 1 {
+        if nodes > nodes_max + 1 {
             return Err(Misshapen::TooManyNodes);
         }
     }
-    if nodes > NODES_MAX {
+    if nodes > nodes_max {
         return Err(Misshapen::TooManyNodes);
     }
     Ok(())
@@ -147,6 +150,16 @@ mod tests {
             ("a quote in a text", r#"["\"[[","]]"]"#.to_owned(), Ok(())),
             ("as many as may be", values(20_000), Ok(())),
             ("more", values(20_001), Err(Misshapen::TooManyNodes)),
+            (
+                "many in a long text",
+                format!("[{}0]", format!("0,{}", " ".repeat(15)).repeat(29_998)),
+                Ok(()),
+            ),
+            (
+                "more in a long text",
+                format!("[{}0]", format!("0,{}", " ".repeat(13)).repeat(29_998)),
+                Err(Misshapen::TooManyNodes),
+            ),
             ("names are no values", members(20_000), Ok(())),
             (
                 "more members",

@@ -11,6 +11,9 @@ pub const BATCH_MAX_ITEMS: usize = 256;
 /// The most bytes one internal request carries, save that a single larger item goes alone.
 pub const BATCH_MAX_BYTES: usize = 1 << 20;
 
+/// The longest body of a Stripe event, in bytes: a longer one is 413, and Stripe gives up on it after three days.
+pub const STRIPE_BODY_MAX: usize = 1 << 20;
+
 /// `POST /internal/events`. Items are kept as bytes so that a bad one fails alone.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Batch<T = Box<RawValue>> {

@@ -2,7 +2,7 @@
 //! `{t}.{body}` with the endpoint's secret as it is written, `whsec_` included.
 //!
 //! Stricter than Stripe's own libraries where those take what Stripe never sends: a time in the future, a time that is
-//! not plain digits, several times, a thousand candidates.
+//! not plain digits, several times, a thousand candidates. Blanks around a comma are taken: a proxy may add them.
 
 use crate::mac::{self, Tag};
 use crate::moment;
@@ -128,7 +128,8 @@ impl<'a> Claim<'a> {
         let mut timestamp = None;
         let mut candidates = Vec::new();
         let items = header.split(|byte| *byte == b',');
-        for (seen, item) in items.filter(|item| !item.is_empty()).enumerate() {
+        let items = items.map(without_blanks).filter(|item| !item.is_empty());
+        for (seen, item) in items.enumerate() {
             if seen == ITEMS_MAX {
                 return Err(Refusal::TooManyItems);
             }
@@ -152,6 +153,17 @@ impl<'a> Claim<'a> {
             candidates,
         })
     }
+}
+
+/// An item of a list without the blanks and tabs that a proxy may put around its commas (RFC 9110, 5.6.1). Those within
+/// an item stay: nobody is entitled to add them.
+fn without_blanks(item: &[u8]) -> &[u8] {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(first) = item.iter().position(|byte| !is_blank(byte)) else {
+        return &[];
+    };
+    let last = item.iter().rposition(|byte| !is_blank(byte));
+    last.map_or(&[][..], |last| &item[first..=last])
 }
 
 /// Exactly 64 lower-case hex digits.

@@ -16,6 +16,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, get, on};
 use runtime::extract::Path;
 use runtime::problem::{Code, Problem};
+use schema::intake::STRIPE_BODY_MAX;
 use schema::names;
 use schema::webhooks::{BATCH_BYTES_MAX, PAYLOAD_MAX};
 
@@ -62,6 +63,7 @@ const fn route(path: &'static str, methods: MethodFilter, service: Service) -> R
 /// Everything that is passed on. `/internal/…` and `/feed` are not here, and so not reachable.
 pub const ROUTES: &[Route] = &[
     Route {
+        body_max: STRIPE_BODY_MAX,
         room: Room::Stripe,
         ..route(names::INGEST_STRIPE, POST, Service::StripeIngester)
     },

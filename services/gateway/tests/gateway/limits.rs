@@ -28,7 +28,7 @@ async fn a_body_is_taken_up_to_its_bound_and_not_beyond() {
     let router = router(all_at(&[&fake.url()]));
 
     for (method, path, bound) in [
-        ("POST", "/ingest/stripe", 256 * KIB),
+        ("POST", "/ingest/stripe", 1024 * KIB),
         ("POST", "/destinations/pagerduty", 256 * KIB),
         ("POST", "/ai/summarize", 64 * KIB),
         ("POST", "/webhooks/events", 320 * KIB),
@@ -56,7 +56,7 @@ async fn who_sends_too_much_reads_why() {
     let gateway = Running::start(all_at(&[&fake.url()])).await;
     let client = http_client::single_try(Duration::from_secs(5));
 
-    for length in [257 * KIB, 1024 * KIB] {
+    for length in [1025 * KIB, 1536 * KIB] {
         let response = client
             .post(gateway.url("/ingest/stripe"))
             .header("stripe-signature", signature())

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use http::{HeaderMap, HeaderValue, header};
 use runtime::extract::{Correlation, read_body};
 use runtime::problem::{Code, Problem};
-use schema::intake::Receipt;
+use schema::intake::{Receipt, STRIPE_BODY_MAX};
 use schema::names;
 use serde::Serialize;
 use signature::stripe::{ADVICE, verify};
@@ -15,9 +15,6 @@ use signature::stripe::{ADVICE, verify};
 use super::Ingester;
 use crate::domain::{normalize::normalize, parse::parse};
 use crate::metrics::outcome;
-
-/// Stripe's largest events are well below this, in bytes.
-const BODY_MAX: usize = 256 * 1024;
 
 /// What Stripe is told once the event is on disk.
 #[derive(Serialize)]
@@ -35,7 +32,7 @@ pub(super) async fn ingest(
 ) -> Result<Json<Received>, Problem> {
     let (head, body) = request.into_parts();
     refuse_encoded(&head.headers)?;
-    let body = read_body(body, BODY_MAX).await?;
+    let body = read_body(body, STRIPE_BODY_MAX).await?;
     ingester.authenticate(&head.headers, &body)?;
     let stripe_event =
         parse(&body).map_err(|fault| Code::InvalidPayload.because(fault.to_string()))?;

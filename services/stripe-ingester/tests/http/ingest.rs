@@ -138,10 +138,10 @@ async fn the_content_type_does_not_matter() {
 }
 
 #[tokio::test]
-async fn a_body_may_have_256_kib_and_not_a_byte_more() {
+async fn a_body_may_have_1_mib_and_not_a_byte_more() {
     let service = Service::start().await;
     let mut body = PAYOUT_FAILED.to_vec();
-    body.resize(256 * 1024, b' ');
+    body.resize(1024 * 1024, b' ');
     assert_eq!(service.ingest(&body).await.status, StatusCode::OK);
     body.push(b' ');
 
