@@ -1,96 +1,34 @@
-use std::collections::HashMap;
-
 use schema::Severity;
 use schema::summary::SummarizeResponse;
 
-use super::words::{
-    CRITICAL, LOWERS, NEGATIONS, OVER, RAISES, REGIONS, SUBJECTS, TROUBLES, Trouble,
-};
+use super::polarity::{Polarities, Polarity};
+use super::text::Words;
+use super::words::{CRITICAL, LOWERS, NOT_WELL, RAISES, REGIONS, SUBJECTS, TROUBLES, Trouble};
 
 /// The longest summary, in characters.
 pub const SUMMARY_MAX: usize = 120;
-/// In lower case it is the pronoun, not the country.
-const PRONOUN: &str = "us";
 
 /// Says in one line what a text is about and how bad it sounds. A text in which no trouble is found is summarized by its
 /// first sentence, as info.
 pub fn summarize(text: &str) -> SummarizeResponse {
-    let text = Words::of(text);
-    let found = worst_trouble(&text);
+    let reading = Reading::of(text);
+    let found = reading.worst_trouble();
     let summary = match &found {
-        Some(found) => phrase(&text, found),
-        None => first_sentence(text.original),
+        Some(found) => phrase(&reading, found),
+        None => first_sentence(text),
     };
     SummarizeResponse {
         summary,
-        suggested_severity: severity(&text, found.as_ref()),
+        suggested_severity: severity(&reading, found.as_ref()),
     }
 }
 
-/// The words of a text, in lower case, in order.
-struct Words<'a> {
-    original: &'a str,
-    words: Vec<String>,
-    /// Where each word stands, so that a pattern costs a look-up and not a walk through the text.
-    places: HashMap<String, Vec<usize>>,
-}
-
-impl<'a> Words<'a> {
-    fn of(original: &'a str) -> Self {
-        let words: Vec<String> = original
-            .split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '\''))
-            .filter(|word| *word != PRONOUN)
-            .map(|word| word.trim_matches(['-', '\'']).to_lowercase())
-            .filter(|word| !word.is_empty())
-            .collect();
-        let mut places: HashMap<String, Vec<usize>> = HashMap::new();
-        for (place, word) in words.iter().enumerate() {
-            places.entry(word.clone()).or_default().push(place);
-        }
-        Self {
-            original,
-            words,
-            places,
-        }
-    }
-
-    /// Where a pattern first stands without a negation before it.
-    fn find(&self, pattern: &str) -> Option<usize> {
-        let first = pattern.split(' ').next()?;
-        let stands_at = |at: &usize| {
-            let mut words = self.words[*at..].iter();
-            pattern
-                .split(' ')
-                .all(|word| words.next().is_some_and(|next| next == word))
-        };
-        self.places
-            .get(first)?
-            .iter()
-            .copied()
-            .find(|at| stands_at(at) && !self.is_negated(*at))
-    }
-
-    fn first_of(&self, patterns: &[&str]) -> Option<usize> {
-        patterns
-            .iter()
-            .filter_map(|pattern| self.find(pattern))
-            .min()
-    }
-
-    fn has_any(&self, patterns: &[&str]) -> bool {
-        self.first_of(patterns).is_some()
-    }
-
-    fn is_negated(&self, at: usize) -> bool {
-        at.checked_sub(1)
-            .is_some_and(|before| NEGATIONS.contains(&self.words[before].as_str()))
-    }
-}
-
+/// A trouble, where it is told, and whether it is there.
 struct Found {
     trouble: &'static Trouble,
     many: bool,
     at: usize,
+    polarity: Polarity,
 }
 
 impl Found {
@@ -99,30 +37,106 @@ impl Found {
     }
 }
 
-/// The worst trouble the text tells of; of equals the one told first.
-fn worst_trouble(text: &Words<'_>) -> Option<Found> {
-    TROUBLES
-        .iter()
-        .flat_map(|trouble| [(trouble, trouble.one, false), (trouble, trouble.many, true)])
-        .filter_map(|(trouble, patterns, many)| {
-            let at = text.first_of(patterns)?;
-            Some(Found { trouble, many, at })
-        })
-        .min_by_key(|found| (-found.badness(), found.at))
+/// A text, and what it says of the troubles that it names.
+struct Reading {
+    text: Words,
+    polarities: Polarities,
 }
 
-fn severity(text: &Words<'_>, found: Option<&Found>) -> Severity {
-    if text.has_any(OVER) {
-        return Severity::Info;
+impl Reading {
+    fn of(original: &str) -> Self {
+        let text = Words::of(original);
+        let patterns = TROUBLES
+            .iter()
+            .flat_map(|trouble| trouble.one.iter().chain(trouble.many))
+            .chain(CRITICAL);
+        let troubles: Vec<usize> = patterns.flat_map(|pattern| text.all(pattern)).collect();
+        let polarities = Polarities::of(&text, &troubles);
+        Self { text, polarities }
     }
-    if text.has_any(CRITICAL) {
+
+    /// The worst trouble that is there, else the worst that is over; of equals the one told first.
+    fn worst_trouble(&self) -> Option<Found> {
+        let named = TROUBLES
+            .iter()
+            .flat_map(|trouble| [(trouble, trouble.one, false), (trouble, trouble.many, true)])
+            .flat_map(|(trouble, patterns, many)| {
+                let places = patterns.iter().flat_map(|pattern| self.text.all(pattern));
+                places.map(move |at| self.found(trouble, many, at))
+            });
+        let not_well = self.polarities.not_well.iter();
+        named
+            .filter(|found| found.polarity != Polarity::Denied)
+            .chain(not_well.map(|at| self.found_not_well(*at)))
+            .min_by_key(|found| (found.polarity == Polarity::Over, -found.badness(), found.at))
+    }
+
+    fn found(&self, trouble: &'static Trouble, many: bool, at: usize) -> Found {
+        Found {
+            trouble,
+            many,
+            at,
+            polarity: self.polarities.at(&self.text, at),
+        }
+    }
+
+    /// It is told by being denied.
+    fn found_not_well(&self, at: usize) -> Found {
+        let found = self.found(&NOT_WELL, false, at);
+        let polarity = match found.polarity {
+            Polarity::Denied => Polarity::Here,
+            other => other,
+        };
+        Found { polarity, ..found }
+    }
+
+    fn says(&self, pattern: &str) -> bool {
+        let is_said = |at| self.polarities.at(&self.text, at) == Polarity::Here;
+        self.text.all(pattern).any(is_said)
+    }
+
+    fn says_any(&self, patterns: &[&str]) -> bool {
+        patterns.iter().any(|pattern| self.says(pattern))
+    }
+
+    fn first_of(&self, patterns: &[&str]) -> Option<usize> {
+        let places = patterns.iter().flat_map(|pattern| self.text.all(pattern));
+        places.min()
+    }
+
+    /// What the trouble's clause names first, or else the text.
+    fn subject(&self, found: &Found) -> Option<&'static str> {
+        let clause = self.text.clause_of[found.at];
+        SUBJECTS
+            .iter()
+            .filter_map(|subject| {
+                Some((
+                    self.first_of_clause(subject.patterns, clause)?,
+                    subject.label,
+                ))
+            })
+            .min()
+            .map(|(_, label)| label)
+    }
+
+    /// Whether it is elsewhere, and where.
+    fn first_of_clause(&self, patterns: &[&str], clause: usize) -> Option<(bool, usize)> {
+        let places = patterns.iter().flat_map(|pattern| self.text.all(pattern));
+        places
+            .map(|at| (self.text.clause_of[at] != clause, at))
+            .min()
+    }
+}
+
+fn severity(reading: &Reading, found: Option<&Found>) -> Severity {
+    if reading.says_any(CRITICAL) {
         return Severity::Critical;
     }
-    let Some(found) = found else {
+    let Some(found) = found.filter(|found| found.polarity == Polarity::Here) else {
         return Severity::Info;
     };
-    let raised = i8::from(text.has_any(RAISES));
-    let lowered = i8::from(text.has_any(LOWERS));
+    let raised = i8::from(reading.says_any(RAISES));
+    let lowered = i8::from(reading.says_any(LOWERS));
     match found.badness() + raised - lowered {
         ..=0 => Severity::Info,
         1 => Severity::Warning,
@@ -131,42 +145,34 @@ fn severity(text: &Words<'_>, found: Option<&Found>) -> Severity {
 }
 
 /// `Payment failures in APAC`, with `, resolved` when the text says that it is over.
-fn phrase(text: &Words<'_>, found: &Found) -> String {
+fn phrase(reading: &Reading, found: &Found) -> String {
     // A thing of which several fail has several failures, even where the text says "failed".
-    let label = if found.many || text.has_any(RAISES) {
+    let label = if found.many || reading.says_any(RAISES) {
         found.trouble.label_many
     } else {
         found.trouble.label_one
     };
-    let mut phrase = match subject(text) {
+    let mut phrase = match reading.subject(found) {
         Some(subject) => format!("{subject} {label}"),
         None => label.to_owned(),
     };
-    if let Some(place) = place(text) {
+    if let Some(place) = place(reading) {
         phrase.push_str(" in ");
         phrase.push_str(&place);
     }
-    if text.has_any(OVER) {
+    if found.polarity == Polarity::Over {
         phrase.push_str(", resolved");
     }
     one_line(&capitalized(&phrase))
 }
 
-/// The thing that is named first.
-fn subject(text: &Words<'_>) -> Option<&'static str> {
-    SUBJECTS
-        .iter()
-        .filter_map(|subject| Some((text.first_of(subject.patterns)?, subject.label)))
-        .min()
-        .map(|(_, label)| label)
-}
-
-fn place(text: &Words<'_>) -> Option<String> {
+fn place(reading: &Reading) -> Option<String> {
     let mut places: Vec<(usize, &str)> = REGIONS
         .iter()
-        .filter_map(|region| Some((text.first_of(region.patterns)?, region.label)))
+        .filter_map(|region| Some((reading.first_of(region.patterns)?, region.label)))
         .collect();
-    let clouds = text.places.iter().filter(|(word, _)| is_cloud_region(word));
+    let words = reading.text.places.iter();
+    let clouds = words.filter(|(word, _)| is_cloud_region(word));
     places.extend(clouds.map(|(word, at)| (at[0], word.as_str())));
     // Of two that begin at one word ("Asia", "Asia Pacific") the one listed first is meant.
     places.sort_by_key(|(at, _)| *at);
@@ -239,6 +245,7 @@ fn capitalized(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::words::{ENDS, ENDS_OF_TROUBLE, HINDRANCES, RELAPSES, SUCCESSES};
     use super::*;
 
     const EXAMPLES: &[(&str, &str, Severity)] = &[
@@ -374,12 +381,15 @@ mod tests {
                     .flat_map(|trouble| trouble.one.iter().chain(trouble.many)),
             )
             .chain(REGIONS.iter().flat_map(|region| region.patterns))
-            .chain([RAISES, LOWERS, CRITICAL, OVER].into_iter().flatten());
-        for pattern in patterns {
-            assert!(
-                Words::of(&pattern.to_uppercase()).find(pattern).is_some(),
-                "{pattern}"
+            .chain([RAISES, LOWERS, CRITICAL].into_iter().flatten())
+            .chain(
+                [ENDS, ENDS_OF_TROUBLE, SUCCESSES, HINDRANCES, RELAPSES]
+                    .into_iter()
+                    .flatten(),
             );
+        for pattern in patterns {
+            let text = pattern.to_uppercase();
+            assert!(Words::of(&text).all(pattern).next().is_some(), "{pattern}");
         }
     }
 
@@ -401,7 +411,8 @@ mod tests {
             words in proptest::collection::vec(
                 proptest::sample::select(vec![
                     "payment", "failures", "outage", "no", "not", "US", "us", "asia", "pacific", "eu-west-1", "resolved",
-                    "multiple", "-", "'", ".", "\n", "critical", "minor", "sev", "1",
+                    "multiple", "-", "'", ".", "\n", "critical", "minor", "sev", "1", "0", "none", ":", "but", "still",
+                    "recovered", "is", "stopped", "failing",
                 ]),
                 0..40,
             ),

@@ -70,10 +70,10 @@ subjects! {
 }
 
 troubles! {
-    2 "outage" / "outages": ["outage", "down", "unavailable", "unreachable", "offline", "not responding", "crashed"] ["outages"];
+    2 "outage" / "outages": ["outage", "down", "unavailable", "unreachable", "offline", "not responding", "no response", "crashed", "unhealthy"] ["outages"];
     2 "data loss" / "data loss": ["data loss", "lost data", "corruption"] [];
     2 "security breach" / "security breaches": ["breach", "security incident", "compromised"] ["breaches"];
-    1 "failure" / "failures": ["failure", "failed", "fails"] ["failures", "failing"];
+    1 "failure" / "failures": ["failure", "failed", "fails", "cannot", "can't", "unable to", "unresolved"] ["failures", "failing"];
     1 "decline" / "declines": ["decline", "declined"] ["declines"];
     1 "degradation" / "degradation": ["degraded", "degradation", "degraded performance"] [];
     1 "latency" / "latency": ["latency", "slow", "slowness", "slowdown", "delays", "delayed", "delay"] [];
@@ -82,6 +82,15 @@ troubles! {
     0 "timeout" / "timeouts": ["timeout", "timed out"] ["timeouts"];
     0 "maintenance" / "maintenance": ["maintenance"] [];
 }
+
+/// Of something that is said not to be well.
+pub(super) const NOT_WELL: Trouble = Trouble {
+    one: &[],
+    many: &[],
+    label_one: "outage",
+    label_many: "outages",
+    badness: 2,
+};
 
 regions! {
     "APAC": "apac", "asia pacific", "asia-pacific";
@@ -139,15 +148,308 @@ pub(super) const LOWERS: &[&str] = &[
 /// The text itself says that it is critical.
 pub(super) const CRITICAL: &[&str] = &["critical", "sev1", "sev 1", "p1", "emergency"];
 
-/// It is over, so nobody need hurry.
-pub(super) const OVER: &[&str] = &[
+/// A thing that is well again: its trouble is over. Denied, this is trouble.
+pub(super) const ENDS: &[&str] = &[
     "resolved",
     "recovered",
     "restored",
     "fixed",
-    "back to normal",
+    "mitigated",
+    "remediated",
+    "cleared",
+    "all clear",
+    "all good",
+    "false alarm",
     "operational",
+    "healthy",
+    "nominal",
+    "back to normal",
+    "returned to normal",
+    "back online",
+    "back up",
+    "up again",
+    "working again",
+    "working normally",
+    "working as expected",
+    "available again",
+    "normal again",
+    "stable again",
+    "operating normally",
+    "running normally",
+    "processing normally",
+    "responding again",
+    "responding normally",
 ];
 
-/// A word of trouble, or of its end, right after one of these is not said to be there.
-pub(super) const NEGATIONS: &[&str] = &["no", "not", "without", "non", "isn't", "zero"];
+/// The end of what the clause tells of.
+pub(super) const ENDS_OF_TROUBLE: &[&str] = &[
+    "ended",
+    "is over",
+    "are over",
+    "stopped",
+    "subsided",
+    "ceased",
+    "disappeared",
+    "gone",
+    "closed",
+];
+
+/// What can end, without a word of trouble.
+pub(super) const ISSUES: &[&str] = &[
+    "issue",
+    "issues",
+    "incident",
+    "incidents",
+    "problem",
+    "problems",
+    "alert",
+    "alarm",
+];
+
+/// Said, these end nothing; denied, they are trouble.
+pub(super) const SUCCESSES: &[&str] = &[
+    "working",
+    "available",
+    "accessible",
+    "reachable",
+    "responding",
+    "recover",
+    "recovering",
+    "resolve",
+    "succeed",
+    "succeeding",
+    "succeeded",
+    "successful",
+    "going through",
+    "processing",
+    "processed",
+    "completing",
+];
+
+/// With one of these before it, an end is hoped for or partial.
+pub(super) const UNSURE: &[&str] = &[
+    "be",
+    "being",
+    "will",
+    "until",
+    "once",
+    "when",
+    "before",
+    "expect",
+    "expected",
+    "should",
+    "may",
+    "might",
+    "could",
+    "would",
+    "if",
+    "partially",
+    "partly",
+    "some",
+    "most",
+    "mostly",
+    "almost",
+    "nearly",
+    "other",
+    "others",
+    "else",
+    "rest",
+    "attempting",
+    "trying",
+];
+
+/// An adjective of what follows it, where that is one of [`QUALIFIED`].
+pub(super) const OPERATIONAL: &str = "operational";
+pub(super) const QUALIFIED: &[&str] = &[
+    "issue", "issues", "impact", "problem", "problems", "risk", "team", "incident", "status",
+];
+
+/// It goes on, whatever else is said of it.
+pub(super) const RELAPSES: &[&str] = &[
+    "still",
+    "recurred",
+    "recurring",
+    "reopened",
+    "persist",
+    "persists",
+    "persisting",
+    "continue",
+    "continues",
+    "continuing",
+    "ongoing",
+    "failing again",
+    "fails again",
+    "failed again",
+    "down again",
+];
+
+/// Of what was, not of what is.
+pub(super) const PAST: &[&str] = &["was", "were", "had", "earlier", "previously"];
+
+/// What stands behind one of these in its clause is not there.
+pub(super) const NEGATIONS: &[&str] = &[
+    "no", "not", "without", "never", "none", "neither", "nothing", "nobody", "cannot", "can't",
+    "couldn't", "won't", "isn't", "aren't", "wasn't", "weren't", "don't", "doesn't", "didn't",
+    "hasn't", "haven't", "hadn't",
+];
+
+/// Likewise.
+pub(super) const HINDRANCES: &[&str] = &[
+    "free of",
+    "free from",
+    "failed to",
+    "fails to",
+    "failing to",
+    "unable to",
+];
+
+/// Likewise, of the word that follows.
+pub(super) const STOPS: &[&str] = &["stopped", "stops", "ceased", "non"];
+
+/// Likewise, where it counts and does not name.
+pub(super) const ZERO: &[&str] = &["0", "zero"];
+
+/// Right behind a negation, these take its force away: "not all", "no doubt".
+pub(super) const QUANTIFIERS: &[&str] = &[
+    "all",
+    "every",
+    "everything",
+    "only",
+    "just",
+    "always",
+    "doubt",
+    "reason",
+    "warning",
+    "notice",
+    "matter",
+    "later",
+    "less",
+    "fewer",
+    "sure",
+    "clear",
+];
+
+/// Between a negation and a trouble, one of these is what is denied, and the trouble stays.
+pub(super) const REMEDIES: &[&str] = &[
+    "fix",
+    "fixes",
+    "fixed",
+    "fixing",
+    "resolve",
+    "resolved",
+    "resolving",
+    "resolution",
+    "recover",
+    "recovered",
+    "recovering",
+    "recovery",
+    "restore",
+    "restored",
+    "restoring",
+    "stop",
+    "stopped",
+    "stopping",
+    "end",
+    "ended",
+    "ending",
+    "decrease",
+    "decreased",
+    "decreasing",
+    "reduce",
+    "reduced",
+    "reducing",
+    "reduction",
+    "improve",
+    "improved",
+    "improving",
+    "improvement",
+    "mitigate",
+    "mitigated",
+    "mitigating",
+    "mitigation",
+    "workaround",
+    "eta",
+    "update",
+    "progress",
+    "change",
+    "cause",
+    "explanation",
+    "relief",
+    "prevent",
+    "prevented",
+    "working",
+    "operational",
+    "healthy",
+    "available",
+    "responding",
+    "succeeding",
+    "because",
+    "due",
+];
+
+/// Between a trouble and what denies it: "error rate is now 0", "errors were not seen".
+pub(super) const LINKS: &[&str] = &[
+    "is",
+    "are",
+    "was",
+    "were",
+    "been",
+    "has",
+    "have",
+    "had",
+    "do",
+    "does",
+    "did",
+    "now",
+    "currently",
+    "at",
+    "rate",
+    "rates",
+    "count",
+    "counts",
+    "total",
+    "to",
+    "any",
+    "yet",
+    "longer",
+    "with",
+    "and",
+    "or",
+    "only",
+    "shows",
+    "showing",
+    "reports",
+    "dropped",
+    "down",
+    "fell",
+    "back",
+];
+
+/// How many, behind a trouble that is not there.
+pub(super) const NOTHING: &[&str] = &["none", "nothing", "nil", "0", "zero", "0.0", "0.00"];
+
+/// What may stand behind a statement without being part of it.
+pub(super) const FOLLOWS: &[&str] = &[
+    "in", "on", "for", "across", "at", "after", "around", "since", "now", "today", "percent", "and",
+];
+
+/// What is said of a trouble that is there.
+pub(super) const DETECTED: &[&str] = &[
+    "detected",
+    "seen",
+    "observed",
+    "found",
+    "reported",
+    "noticed",
+    "confirmed",
+    "present",
+    "visible",
+    "active",
+    "ongoing",
+    "occurring",
+    "happening",
+    "recurred",
+    "returned",
+    "occurred",
+    "happened",
+];
