@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 use runtime::metrics::Metrics;
 use schema::intake::Receipt;
+use schema::{Kind, Severity};
 
 use crate::domain::record::Draft;
 
@@ -39,24 +40,38 @@ pub struct CommitMetrics {
     pub wal_bytes: IntGauge,
 }
 
+const OUTCOMES: [&str; 4] = ["stored", "duplicate", "rejected", "unavailable"];
+
+/// Counters that stand at 0 from the start, so that the first of each shows as a rise.
+fn at_zero<'a>(
+    counters: IntCounterVec,
+    values: impl IntoIterator<Item = &'a str>,
+) -> IntCounterVec {
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    counters
+}
+
 impl StoreMetrics {
     pub fn new(metrics: &Metrics) -> Self {
+        let received = metrics.counters(
+            "events_received_total",
+            "Events received, by what became of them.",
+            "outcome",
+        );
+        let stored_severity = metrics.counters(
+            "events_stored_severity_total",
+            "New events, by severity.",
+            "severity",
+        );
+        let stored_kind =
+            metrics.counters("events_stored_kind_total", "New events, by kind.", "kind");
+        let severities = Severity::ALL.iter().map(|severity| severity.as_str());
         Self {
-            received: metrics.counters(
-                "events_received_total",
-                "Events received, by what became of them.",
-                "outcome",
-            ),
-            stored_severity: metrics.counters(
-                "events_stored_severity_total",
-                "New events, by severity.",
-                "severity",
-            ),
-            stored_kind: metrics.counters(
-                "events_stored_kind_total",
-                "New events, by kind.",
-                "kind",
-            ),
+            received: at_zero(received, OUTCOMES),
+            stored_severity: at_zero(stored_severity, severities),
+            stored_kind: at_zero(stored_kind, Kind::ALL.iter().map(|kind| kind.as_str())),
             routed: metrics.counter("events_routed_total", "New events routed to a page."),
             outcomes_unknown: metrics.counter(
                 "outcomes_unknown_total",
@@ -154,6 +169,34 @@ impl CommitMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_series_stands_at_0_before_anything_happened() {
+        let metrics = Metrics::new();
+        let _counted = StoreMetrics::new(&metrics);
+
+        let told = String::from_utf8(metrics.render()).unwrap();
+
+        for series in [
+            "events_received_total{outcome=\"stored\"}",
+            "events_received_total{outcome=\"duplicate\"}",
+            "events_received_total{outcome=\"rejected\"}",
+            "events_received_total{outcome=\"unavailable\"}",
+            "events_stored_severity_total{severity=\"info\"}",
+            "events_stored_severity_total{severity=\"warning\"}",
+            "events_stored_severity_total{severity=\"critical\"}",
+            "events_stored_kind_total{kind=\"incident\"}",
+            "events_stored_kind_total{kind=\"status\"}",
+            "events_stored_kind_total{kind=\"payment\"}",
+            "feed_diverged_total",
+            "store_commit_failures_total",
+        ] {
+            assert!(
+                told.contains(&format!("\n{series} 0\n")),
+                "{series}\n{told}"
+            );
+        }
+    }
 
     #[test]
     fn a_clock_is_counted_that_is_more_than_a_minute_behind_what_is_stored() {
