@@ -28,7 +28,7 @@ pub(super) const SCAN_TIME: Duration = Duration::from_millis(50);
 /// After so many rows the time is looked at.
 const SCAN_STEP: usize = 256;
 /// Each connection's page cache, in KiB.
-const CACHE_KIB: u32 = 4 * 1024;
+const CACHE_KIB: u32 = 2 * 1024;
 
 /// A few read-only connections, opened when first needed.
 pub(super) struct Readers {
