@@ -46,8 +46,8 @@ fn every_row_of_the_runbook_has_its_alert_and_every_alert_its_row() {
 /// Those of the condition, which stands before the first colon.
 fn numbers(when: &str) -> Vec<String> {
     let condition = when.split(':').next().unwrap_or_default();
-    let words = condition.split(' ').skip_while(|word| *word != "over");
-    let number = words.skip(1).next().map(|word| word.replace(',', ""));
+    let mut words = condition.split(' ').skip_while(|word| *word != "over");
+    let number = words.nth(1).map(|word| word.replace(',', ""));
     number.into_iter().collect()
 }
 
