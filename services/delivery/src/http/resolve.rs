@@ -1,11 +1,11 @@
 //! Where a URL's name leads when it is registered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use runtime::http_client::Names;
 use runtime::problem::{Code, Problem};
-use tokio::net::lookup_host;
-use tokio::sync::Semaphore;
 
 use super::refuse;
 use crate::domain::asked::Fault;
@@ -14,9 +14,6 @@ use crate::worker::OwnDoors;
 
 /// A name that takes longer is taken as one that is not known yet.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Look-ups at once. Each blocks a thread until the resolver answers, and the store's reads need threads of the same pool.
-static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// Refuses a URL whose name leads to any address that nothing is sent to. A kindness to whoever mistyped it: a name can
 /// lead elsewhere later, so that its addresses are checked again at each connect. One that leads nowhere yet is taken.
@@ -28,14 +25,15 @@ pub(super) async fn check(url: &str, nets: &Nets, doors: &OwnDoors) -> Result<()
     let Some(name) = parsed.name() else {
         return Ok(());
     };
-    let Some(addresses) = look_up(name.to_owned(), parsed.port()).await else {
+    let Some(addresses) = look_up(name).await else {
         return Ok(());
     };
-    if addresses.iter().any(|address| doors.hold(*address)) {
+    let is_ours = |address: &IpAddr| doors.hold(SocketAddr::new(*address, parsed.port()));
+    if addresses.iter().any(is_ours) {
         return Err(ours());
     }
     let mut addresses = addresses.iter();
-    if addresses.all(|address| egress::permits(parsed.need(), address.ip(), nets)) {
+    if addresses.all(|address| egress::permits(parsed.need(), *address, nets)) {
         return Ok(());
     }
     Err(Code::EndpointUrlForbidden
@@ -46,17 +44,11 @@ fn ours() -> Problem {
     Code::EndpointUrlForbidden.because("url: it leads to one of Signalpost's own services")
 }
 
-/// `None` where it is not known in time, or too many are looked up. A look-up keeps its turn until it has ended, whoever
-/// waits for it.
-async fn look_up(name: String, port: u16) -> Option<Vec<SocketAddr>> {
-    let turn = TURNS.try_acquire().ok()?;
-    let look_up = tokio::spawn(async move {
-        let _turn = turn;
-        let addresses = lookup_host((name, port)).await.ok()?;
-        Some(addresses.collect())
-    });
-    let in_time = tokio::time::timeout(RESOLVE_TIMEOUT, look_up).await;
-    in_time.ok()?.ok()?
+/// `None` where it is not known in time.
+async fn look_up(name: &str) -> Option<Vec<IpAddr>> {
+    static NAMES: LazyLock<Names> = LazyLock::new(Names::default);
+    let in_time = tokio::time::timeout(RESOLVE_TIMEOUT, NAMES.look_up(name)).await;
+    in_time.ok()?.ok()
 }
 
 #[cfg(test)]

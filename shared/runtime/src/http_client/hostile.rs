@@ -1,8 +1,7 @@
 //! For URLs that strangers chose.
 
 use std::error::Error;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,18 +10,15 @@ use std::vec;
 use hyper_util::client::legacy::connect::dns::Name;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
 use tower::Service;
 
+use super::names::Names;
 use super::strangers::Strangers;
 use super::{base, build, phases, tls};
 
 /// Whether an address of a name may be connected to.
 pub type Permits = Arc<dyn Fn(&str, IpAddr) -> bool + Send + Sync>;
 
-/// Look-ups at once. Each blocks a thread until the resolver answers, and a service's reads need threads of the same pool:
-/// names that never resolve may not take all of them.
-const LOOK_UPS_MAX: usize = 64;
 /// A name leads to an address that is not permitted. Which is not told: whoever chose the name would learn from it.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads to an address that is not permitted")]
@@ -42,27 +38,31 @@ pub fn hostile(permits: Permits) -> ClientWithMiddleware {
 }
 
 pub(super) fn trusting(permits: Permits, tls: ClientConfig) -> ClientWithMiddleware {
-    let strangers = Strangers::new(LookUp::new(permits), tls);
+    over(LookUp::new(permits, Names::default()), tls)
+}
+
+fn over(look_up: LookUp, tls: ClientConfig) -> ClientWithMiddleware {
+    let strangers = Strangers::new(look_up, tls);
     ClientBuilder::new(build(base())).with(strangers).build()
 }
 
-/// Asks the system's resolver, and tells what that took.
+/// Looks names up, and tells what that took.
 #[derive(Clone)]
 pub(super) struct LookUp {
     permits: Permits,
-    turns: Arc<Semaphore>,
+    names: Arc<Names>,
 }
 
 impl LookUp {
     /// Whatever the name leads to: for URLs that the operator chose.
     pub(super) fn of_anything() -> Self {
-        Self::new(Arc::new(|_, _| true))
+        Self::new(Arc::new(|_, _| true), Names::default())
     }
 
-    fn new(permits: Permits) -> Self {
+    fn new(permits: Permits, names: Names) -> Self {
         Self {
             permits,
-            turns: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
+            names: Arc::new(names),
         }
     }
 }
@@ -77,35 +77,21 @@ impl Service<Name> for LookUp {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let (permits, turns) = (Arc::clone(&self.permits), Arc::clone(&self.turns));
+        let (permits, names) = (Arc::clone(&self.permits), Arc::clone(&self.names));
         Box::pin(async move {
-            let addresses = look_up(name.as_str(), turns).await?;
+            let _looking_up = phases::looking_up();
+            let addresses = names.look_up(name.as_str()).await?;
             check(name.as_str(), &addresses, &permits)?;
-            Ok(addresses.into_iter())
+            let with_port = |address| SocketAddr::new(address, 0);
+            let found: Vec<_> = addresses.into_iter().map(with_port).collect();
+            Ok(found.into_iter())
         })
     }
 }
 
-/// Holds its turn until the system's resolver has answered, also when nobody waits for that any more.
-async fn look_up(name: &str, turns: Arc<Semaphore>) -> io::Result<Vec<SocketAddr>> {
-    let _looking_up = phases::looking_up();
-    let turn = turns.acquire_owned().await.map_err(io::Error::other)?;
-    let name = name.to_owned();
-    let answer = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        let addresses = (name.as_str(), 0).to_socket_addrs()?;
-        io::Result::Ok(addresses.collect::<Vec<_>>())
-    });
-    let addresses = answer.await.map_err(io::Error::other)??;
-    if addresses.is_empty() {
-        return Err(io::Error::other("the name has no address"));
-    }
-    Ok(addresses)
-}
-
 /// All or nothing: an answer that mixes what is permitted with what is not was made by somebody who tries.
-fn check(name: &str, addresses: &[SocketAddr], permits: &Permits) -> Result<(), Blocked> {
-    if addresses.iter().all(|address| permits(name, address.ip())) {
+fn check(name: &str, addresses: &[IpAddr], permits: &Permits) -> Result<(), Blocked> {
+    if addresses.iter().all(|address| permits(name, *address)) {
         Ok(())
     } else {
         Err(Blocked)
@@ -114,9 +100,14 @@ fn check(name: &str, addresses: &[SocketAddr], permits: &Permits) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::time::{Duration, Instant};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::super::failure_code;
+    use super::super::names::tests::Server;
     use super::*;
 
     fn permits(rule: impl Fn(&str, IpAddr) -> bool + Send + Sync + 'static) -> Permits {
@@ -127,11 +118,11 @@ mod tests {
     fn one_address_that_is_not_permitted_refuses_the_name() {
         let not_loopback = permits(|_, address| !address.is_loopback());
         for (answer, permitted) in [
-            (&["8.8.8.8:0"][..], true),
-            (&["8.8.8.8:0", "[2606:4700:4700::1111]:0"], true),
-            (&["127.0.0.1:0"], false),
-            (&["8.8.8.8:0", "[::1]:0"], false),
-            (&["[::1]:0", "8.8.8.8:0"], false),
+            (&["8.8.8.8"][..], true),
+            (&["8.8.8.8", "2606:4700:4700::1111"], true),
+            (&["127.0.0.1"], false),
+            (&["8.8.8.8", "::1"], false),
+            (&["::1", "8.8.8.8"], false),
         ] {
             let addresses: Vec<_> = answer.iter().map(|text| text.parse().unwrap()).collect();
             let checked = check("a.example", &addresses, &not_loopback);
@@ -165,5 +156,39 @@ mod tests {
             listener.accept().await.map(drop)
         });
         accepted.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_healthy_endpoint_under_a_new_name_is_reached_while_hundreds_of_names_hang() {
+        const HANGING: usize = 500;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _read = stream.read(&mut [0; 4096]).await;
+                let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                let _written = stream.write_all(answer).await;
+            }
+        });
+        let mut server = Server::start().await;
+        let names = Names::of(server.address);
+        let client = over(
+            LookUp::new(permits(|_, address| address.is_loopback()), names),
+            tls::config(),
+        );
+        let url = |name: &str| format!("http://{name}.example:{port}/hook");
+        let hanging: Vec<_> = (0..HANGING)
+            .map(|number| tokio::spawn(client.post(url(&format!("hang-{number}"))).send()))
+            .collect();
+        server.until_hanging(HANGING).await;
+
+        let began = Instant::now();
+        let answer = client.post(url("new")).send().await.unwrap();
+        assert_eq!(answer.status(), 204);
+        assert!(began.elapsed() < Duration::from_secs(1));
+        for hung in hanging {
+            let fault = hung.await.unwrap().unwrap_err();
+            assert_eq!(failure_code(&fault), "dns_error", "{fault:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod connection;
 mod head;
 mod hostile;
+mod names;
 pub mod phases;
 mod strangers;
 mod tls;
@@ -27,6 +28,8 @@ use reqwest_retry::{
 
 use hostile::LookUp;
 use strangers::Strangers;
+
+pub use names::Names;
 
 pub use hostile::{Permits, hostile};
 pub use strangers::{OverAFreshConnection, Unanswered, is_of_a_kept_connection};
