@@ -12,10 +12,12 @@ use system_tests::load::{self, Load, StripeEvents};
 use system_tests::measure::{Table, mib};
 use system_tests::sink::{self, Sink};
 
-use super::{CONNECTIONS, Hub, ROUND, SECRET, TIME_LIMIT};
+use super::{CONNECTIONS, Hub, ROUND, SECRET};
 
 /// From the start, and from the end of the round, to the look.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Memory is told of a round that a busy machine makes slowly, too.
+const ROUND_LIMIT: Duration = Duration::from_secs(180);
 const CLIENT: &str = "acme";
 
 /// The services as people run them, log lines and all: 60 s after their start, at the end of a mixed round, and 60 s later.
@@ -65,7 +67,7 @@ async fn mixed_round(hub: &Hub) -> anyhow::Result<()> {
         addr: hub.address("gateway")?,
         connections: CONNECTIONS,
         total: ROUND,
-        time_limit: TIME_LIMIT,
+        time_limit: ROUND_LIMIT,
         make_request: move |number| match number % 16 {
             0..6 => paid.request(number),
             6..8 => failed.request(number),
@@ -75,8 +77,12 @@ async fn mixed_round(hub: &Hub) -> anyhow::Result<()> {
         },
     })
     .await?;
-    let (came, statuses) = (report.acknowledged.len() as u64, &report.statuses);
-    ensure!(came == ROUND, "{came} of {ROUND}: {statuses:?}");
+    ensure!(
+        report.acknowledged.len() as u64 == ROUND,
+        "{:?}, {} unanswered",
+        report.statuses,
+        report.unanswered
+    );
     Ok(())
 }
 
