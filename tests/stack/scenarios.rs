@@ -39,6 +39,7 @@ scenarios! {
     destination_recovers,
     events_are_queried,
     health_is_told,
+    page_is_not_swallowed,
     page_survives_kill,
     pagerduty_fake_is_strict,
     payout_failed_pages,
