@@ -200,7 +200,7 @@ pub(crate) fn built_in(config: &Config, now: Timestamp) -> anyhow::Result<Endpoi
         },
         confidential: Confidential {
             secret: secret.to_secret(),
-            previous: None,
+            previous: Vec::new(),
             headers: BTreeMap::new(),
         },
         disabled: None,

@@ -50,6 +50,7 @@ codes! {
     Conflict = "conflict", CONFLICT, "What was asked does not fit how things stand";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The idempotency key belongs to another event";
     EndpointBuiltIn = "endpoint_built_in", CONFLICT, "This endpoint is set by configuration";
+    TooManySecrets = "too_many_secrets", CONFLICT, "As many secrets sign for this endpoint as may at once";
     TooManyEndpoints = "too_many_endpoints", CONFLICT, "This client has as many endpoints as it may have";
     /// The reader's token is of another history of the store (R3).
     FeedDiverged = "feed_diverged", CONFLICT, "The token is not of this store's history";

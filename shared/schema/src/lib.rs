@@ -11,6 +11,7 @@ pub mod names;
 pub mod status;
 pub mod summary;
 pub mod webhooks;
+mod whole;
 
 pub use correlation::CorrelationId;
 pub use event::{Event, EventId, Kind, Severity, Source};

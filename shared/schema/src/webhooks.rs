@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::CorrelationId;
 use crate::delivery::Status;
 use crate::event::words;
+use crate::whole;
 
 /// The hub's own client. It takes pages alone, and those from event-store.
 pub const ONCALL: &str = "oncall";
@@ -116,18 +117,34 @@ words! {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RetryPolicy {
     /// The wait before each attempt, in seconds; there are as many attempts as waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::list",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub schedule_s: Option<Vec<u64>>,
     /// The wait before the second attempt, in seconds; the first is made at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub base_s: Option<u64>,
     /// What each further wait is multiplied by, at least 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_attempts: Option<u32>,
     /// No attempt is made for an event older than this, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_age_s: Option<u64>,
 }
 
@@ -153,13 +170,25 @@ pub struct NewEndpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryPolicy>,
     /// One deadline over connecting, headers and body; 100 to 30000, 15000 unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub timeout_ms: Option<u64>,
     /// The most requests on their way at once, 1 to 256; 64 unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_in_flight: Option<u32>,
     /// Requests a second, 1 to 10000. Absent: no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "whole::number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub rate_limit_per_s: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordering: Option<Ordering>,
@@ -170,13 +199,15 @@ pub struct NewEndpoint {
     pub disabled: Option<bool>,
 }
 
-/// `PATCH /webhooks/endpoints/{endpoint_id}`. What is absent stays; null takes the default again.
+/// `PATCH /webhooks/endpoints/{endpoint_id}`. What is absent stays; null takes the default again, where there is one.
 // No Debug: it may hold secret headers.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EndpointChange {
-    pub url: Option<String>,
+    /// Never null.
+    #[serde(deserialize_with = "told")]
+    pub url: Option<Option<String>>,
     #[serde(deserialize_with = "told")]
     pub event_types: Option<Option<Vec<String>>>,
     #[serde(deserialize_with = "told")]
@@ -185,17 +216,19 @@ pub struct EndpointChange {
     pub headers: Option<Option<BTreeMap<String, String>>>,
     #[serde(deserialize_with = "told")]
     pub retry: Option<Option<RetryPolicy>>,
-    #[serde(deserialize_with = "told")]
+    #[serde(deserialize_with = "whole::told")]
     pub timeout_ms: Option<Option<u64>>,
-    #[serde(deserialize_with = "told")]
+    #[serde(deserialize_with = "whole::told")]
     pub max_in_flight: Option<Option<u32>>,
-    #[serde(deserialize_with = "told")]
+    #[serde(deserialize_with = "whole::told")]
     pub rate_limit_per_s: Option<Option<u32>>,
     #[serde(deserialize_with = "told")]
     pub ordering: Option<Option<Ordering>>,
     #[serde(deserialize_with = "told")]
     pub on_exhausted: Option<Option<OnExhausted>>,
-    pub disabled: Option<bool>,
+    /// Never null.
+    #[serde(deserialize_with = "told")]
+    pub disabled: Option<Option<bool>>,
 }
 
 /// Absence leaves a field alone, null clears it.
@@ -281,7 +314,8 @@ pub struct ClientsPage {
 pub struct RotateSecret {
     /// Absent: one is made.
     pub secret: Option<String>,
-    /// How long the old one signs too, in seconds, at most 7 days; 24 h unless said.
+    /// How long the one that is replaced signs too, in seconds, at most 7 days; 24 h unless said. 0 ends all older ones.
+    #[serde(deserialize_with = "whole::number")]
     pub overlap_s: Option<u64>,
 }
 

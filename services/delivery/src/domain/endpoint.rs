@@ -9,7 +9,7 @@ pub use schema::webhooks::ONCALL;
 use schema::webhooks::{
     CLIENT_ID_MAX, DisabledReason, EVENT_TYPE_MAX, OnExhausted, Ordering, RetryPolicy,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ids::{EndpointId, Position};
 
@@ -47,16 +47,33 @@ pub struct Settings {
     pub on_exhausted: OnExhausted,
 }
 
+/// The most secrets that sign beside the present one.
+pub const PREVIOUS_MAX: usize = 5;
+
 /// What is sealed at rest when a key is given, and never shown again.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Confidential {
     /// `whsec_…`
     pub secret: String,
-    /// The one before, while it signs too.
-    #[serde(default)]
-    pub previous: Option<Previous>,
+    /// Those before, newest first, each while it signs too.
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub previous: Vec<Previous>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+}
+
+/// An earlier release kept at most one, and wrote null for none.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Previous>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        More(Vec<Previous>),
+        One(Option<Previous>),
+    }
+    Ok(match Stored::deserialize(deserializer)? {
+        Stored::More(previous) => previous,
+        Stored::One(previous) => previous.into_iter().collect(),
+    })
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -189,7 +206,7 @@ pub(crate) mod tests {
             },
             confidential: Confidential {
                 secret: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz".to_owned(),
-                previous: None,
+                previous: Vec::new(),
                 headers: BTreeMap::new(),
             },
             disabled: None,

@@ -24,6 +24,7 @@ pub(super) fn asked(fault: Fault) -> Problem {
         Fault::Url(UrlFault::Forbidden(_)) => Code::EndpointUrlForbidden,
         Fault::Setting(_) => Code::InvalidEndpoint,
         Fault::Reserved(_) => Code::Reserved,
+        Fault::TooManySecrets => Code::TooManySecrets,
         Fault::BuiltIn(_) => Code::EndpointBuiltIn,
     };
     code.because(fault.to_string())

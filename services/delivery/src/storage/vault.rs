@@ -149,6 +149,34 @@ mod tests {
         assert!(!ours.is_outdated(&sealed));
     }
 
+    /// As the release before wrote it: with one older secret at most, and null for none.
+    const OF_TODAY: &str = r#"{"secret":"whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk","previous":{"secret":"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz","until":"2026-11-29T08:00:00Z"},"headers":{"x-key":"a"}}"#;
+    /// The same, sealed with a key of ones for `ep_1` by another implementation of AES-256-GCM.
+    const OF_TODAY_SEALED: &str = "AQABAgMEBQYHCAkKC8CE5kNDjGMN3FDFs0garcDxnzxAn8sCVhyQCujR5lD0O4ro9h2Zf8xlNlPlmVntzT3VfAU20RLzrZCvc+NsdoAoapy7yOxMCFTzF11UZj+0TjwIqY71zOwt++CkMkWTGzn+/NsIAOD7orzc4yPhzzPGlBsd04uUp/9SdAhNeqV6rlP7YUstW6Md6yOvG3gOpkyymBrNLDFxsP99AYpLJHN72ubC54Hx3YTgn6dTwQ/f/s2hje0TGjjK";
+
+    #[test]
+    fn what_the_release_before_stored_is_read() {
+        let plain = [&[PLAIN][..], OF_TODAY.as_bytes()].concat();
+        let sealed = BASE64_STANDARD.decode(OF_TODAY_SEALED).unwrap();
+
+        for stored in [plain, sealed] {
+            let read = vault(1).unseal(&stored, "ep_1").unwrap();
+            assert_eq!(read.secret, "whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk");
+            let [older] = read.previous.as_slice() else {
+                panic!("one older secret");
+            };
+            assert_eq!(older.secret, "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz");
+            assert_eq!(older.until.to_string(), "2026-11-29T08:00:00Z");
+            assert_eq!(read.headers["x-key"], "a");
+            // And so is what is written of it now.
+            let again = vault(1).seal(&read, "ep_1").unwrap();
+            assert_eq!(vault(1).unseal(&again, "ep_1"), Ok(read));
+        }
+        let none = br#"{"secret":"whsec_YWJj","previous":null,"headers":{}}"#;
+        let read = vault(1).unseal(&[&[PLAIN][..], none].concat(), "ep_1");
+        assert!(read.unwrap().previous.is_empty());
+    }
+
     #[test]
     fn only_32_bytes_in_base64_are_a_key_and_it_does_not_show() {
         for bad in [

@@ -32,7 +32,7 @@ pub struct Live {
     pub policy: Policy,
     pub headers: HeaderMap,
     pub timeout: Duration,
-    /// The present secret's, and the one before while it signs too.
+    /// The present secret's, and those before while they sign too.
     keys: Vec<(Key, Option<Timestamp>)>,
 }
 
@@ -52,7 +52,7 @@ impl Live {
         let settings = &endpoint.settings;
         let confidential = &endpoint.confidential;
         let present = [(confidential.secret.as_str(), None)];
-        let previous = confidential.previous.as_ref();
+        let previous = confidential.previous.iter();
         let previous = previous.map(|previous| (previous.secret.as_str(), Some(previous.until)));
         let keys = present.into_iter().chain(previous);
         Self {

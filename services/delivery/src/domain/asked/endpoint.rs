@@ -13,7 +13,8 @@ use signature::standard::Key;
 use super::Fault;
 use crate::domain::egress::{self, Nets};
 use crate::domain::endpoint::{
-    Confidential, Disabled, Endpoint, MAX_IN_FLIGHT, Pattern, Previous, Settings, TIMEOUT_MS,
+    Confidential, Disabled, Endpoint, MAX_IN_FLIGHT, PREVIOUS_MAX, Pattern, Previous, Settings,
+    TIMEOUT_MS,
 };
 use crate::domain::headers;
 use crate::domain::schedule::Policy;
@@ -23,7 +24,7 @@ const PATTERNS_MAX: usize = 100;
 const TIMEOUTS_MS: RangeInclusive<u64> = 100..=30_000;
 const IN_FLIGHT: RangeInclusive<u32> = 1..=256;
 const RATES_PER_S: RangeInclusive<u32> = 1..=10_000;
-/// How long the secret before signs too, in seconds, unless said.
+/// How long a secret that was replaced signs too, in seconds, unless said.
 const OVERLAP_S: u64 = 24 * 3_600;
 const OVERLAP_MAX_S: u64 = 7 * 24 * 3_600;
 
@@ -63,7 +64,7 @@ pub fn endpoint(told: NewEndpoint, defaults: &Defaults, minted: [u8; 32]) -> Res
         },
         confidential: Confidential {
             secret: secret(told.secret.as_deref(), minted)?,
-            previous: None,
+            previous: Vec::new(),
             headers: sendable(told.headers.unwrap_or_default())?,
         },
         disabled: told.disabled.unwrap_or(false),
@@ -93,6 +94,7 @@ pub fn changed(
         ));
     }
     if let Some(url) = &told.url {
+        let url = url.as_ref().ok_or_else(|| no_default("url"))?;
         egress::parse(url, &defaults.nets)?;
         settings.url.clone_from(url);
     }
@@ -122,6 +124,7 @@ pub fn changed(
         changed.confidential.headers = sendable(headers.clone().unwrap_or_default())?;
     }
     if let Some(disabled) = told.disabled {
+        let disabled = disabled.ok_or_else(|| no_default("disabled"))?;
         changed = switched(&changed, disabled, now);
     }
     Ok(changed)
@@ -140,7 +143,8 @@ pub fn switched(endpoint: &Endpoint, disabled: bool, now: Timestamp) -> Endpoint
     }
 }
 
-/// An endpoint with another secret; the one before signs too for a while. `minted` is the new one where none is given.
+/// An endpoint with another secret; each one before signs too until its own end. `minted` is the new one where none is
+/// given. Without an overlap, none of those before signs any more.
 pub fn rotated(
     endpoint: &Endpoint,
     told: &RotateSecret,
@@ -149,19 +153,33 @@ pub fn rotated(
 ) -> Result<Endpoint, Fault> {
     let overlap_s = told.overlap_s.unwrap_or(OVERLAP_S);
     let overlap_s = within("overlap_s", overlap_s, 0..=OVERLAP_MAX_S)?;
-    let overlap = SignedDuration::from_secs(i64::try_from(overlap_s).unwrap_or(i64::MAX));
     let mut rotated = Endpoint {
         updated_at: now,
         ..endpoint.clone()
     };
+    let confidential = &mut rotated.confidential;
     let secret = secret(told.secret.as_deref(), minted)?;
+    if overlap_s == 0 {
+        confidential.secret = secret;
+        confidential.previous.clear();
+        return Ok(rotated);
+    }
     // Asked a second time, it must not put the new one in the place of the one before.
-    if secret != endpoint.confidential.secret {
-        let before = std::mem::replace(&mut rotated.confidential.secret, secret);
-        rotated.confidential.previous = (overlap_s > 0).then(|| Previous {
-            secret: before,
-            until: now.saturating_add(overlap).unwrap_or(Timestamp::MAX),
-        });
+    if secret == confidential.secret {
+        return Ok(rotated);
+    }
+    let overlap = SignedDuration::from_secs(i64::try_from(overlap_s).unwrap_or(i64::MAX));
+    let before = Previous {
+        secret: std::mem::replace(&mut confidential.secret, secret),
+        until: now.saturating_add(overlap).unwrap_or(Timestamp::MAX),
+    };
+    let present = &confidential.secret;
+    confidential
+        .previous
+        .retain(|older| now < older.until && older.secret != *present);
+    confidential.previous.insert(0, before);
+    if confidential.previous.len() > PREVIOUS_MAX {
+        return Err(Fault::TooManySecrets);
     }
     Ok(rotated)
 }
@@ -193,6 +211,11 @@ fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// What null would set is for the caller to say.
+fn no_default(name: &str) -> Fault {
+    Fault::Setting(format!("{name} has no default for null to take again"))
 }
 
 fn patterns(told: &[String]) -> Result<Vec<Pattern>, Fault> {

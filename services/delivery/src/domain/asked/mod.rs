@@ -7,6 +7,7 @@ use runtime::shape::Misshapen;
 use signature::standard::InvalidSecret;
 
 use super::egress::UrlFault;
+use super::endpoint::PREVIOUS_MAX;
 use super::headers::HeaderFault;
 
 pub use endpoint::{Asked, Defaults, changed, endpoint, policy_of, rotated, switched};
@@ -28,6 +29,10 @@ pub enum Fault {
     /// Only the hub itself does it, whoever asks.
     #[error("{0}")]
     Reserved(&'static str),
+    #[error(
+        "{PREVIOUS_MAX} older secrets sign still: wait until the first of them ends, or end all with overlap_s 0"
+    )]
+    TooManySecrets,
     /// Configuration says it, not a caller.
     #[error("{0} of a built-in endpoint is set by configuration")]
     BuiltIn(&'static str),

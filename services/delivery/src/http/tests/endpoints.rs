@@ -163,6 +163,88 @@ async fn what_is_asked_of_an_endpoint_is_checked() {
 }
 
 #[tokio::test]
+async fn a_change_that_would_change_nothing_it_names_is_refused() {
+    let world = World::new().await;
+    let one = format!(
+        "/webhooks/endpoints/{}",
+        world.endpoint("acme", json!({})).await
+    );
+    let before = world.get(&one).await.told(200);
+    for (told, status, code, word) in [
+        (json!({"url": null}), 422, "invalid_endpoint", "url"),
+        (
+            json!({"disabled": null}),
+            422,
+            "invalid_endpoint",
+            "disabled",
+        ),
+        (
+            json!({"max_in_flight": 2, "disabled": null}),
+            422,
+            "invalid_endpoint",
+            "disabled",
+        ),
+        (json!({"secret": null}), 400, "invalid_payload", "secret"),
+        (
+            json!({"client_id": "other"}),
+            400,
+            "invalid_payload",
+            "client_id",
+        ),
+        (
+            json!({"endpoint_id": "ep_1"}),
+            400,
+            "invalid_payload",
+            "endpoint_id",
+        ),
+        (
+            json!({"breaker": "closed"}),
+            400,
+            "invalid_payload",
+            "breaker",
+        ),
+        (
+            json!({"retry": {"schedule_s": [1.5]}}),
+            400,
+            "invalid_payload",
+            "1.5",
+        ),
+        (
+            json!({"timeout_ms": 200.5}),
+            400,
+            "invalid_payload",
+            "200.5",
+        ),
+    ] {
+        let what = told.to_string();
+        let answer = world.call(Method::PATCH, &one, told).await;
+        let detail = answer.body["detail"].as_str().unwrap().to_owned();
+        answer.refused(status, code, &what);
+        assert!(detail.contains(word), "{what}: {detail}");
+    }
+    assert_eq!(world.get(&one).await.told(200), before);
+    let new = json!({"url": null});
+    let made = world.post("/webhooks/clients/acme/endpoints", new).await;
+    made.refused(400, "invalid_payload", "a new one without a url");
+}
+
+#[tokio::test]
+async fn a_sixth_older_secret_is_refused_until_they_are_ended() {
+    let world = World::new().await;
+    let id = world.endpoint("acme", json!({})).await;
+    let rotate = format!("/webhooks/endpoints/{id}/secret/rotate");
+    for _ in 0..5 {
+        world.post(&rotate, json!({})).await.told(200);
+    }
+
+    let sixth = world.post(&rotate, json!({})).await;
+
+    sixth.refused(409, "too_many_secrets", "the sixth");
+    world.post(&rotate, json!({"overlap_s": 0})).await.told(200);
+    world.post(&rotate, json!({})).await.told(200);
+}
+
+#[tokio::test]
 async fn the_built_in_endpoint_is_the_operators() {
     let world = World::new().await;
     let one = "/webhooks/endpoints/pagerduty";

@@ -78,7 +78,7 @@ fn settings(text: &str) -> serde_json::Result<Settings> {
 fn nothing_confidential() -> Confidential {
     Confidential {
         secret: String::new(),
-        previous: None,
+        previous: Vec::new(),
         headers: std::collections::BTreeMap::new(),
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn register(
 ) -> Arc<Endpoint> {
     let confidential = Confidential {
         secret: SECRET.to_owned(),
-        previous: None,
+        previous: Vec::new(),
         headers: [("X-Team".to_owned(), "hooks".to_owned())].into(),
     };
     let registered = running

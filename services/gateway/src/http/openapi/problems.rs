@@ -23,6 +23,7 @@ problems! {
     NotFound = 404, "`not_found`: no such row, or another client's";
     AnotherEvent = 409, "`idempotency_key_reused`";
     BuiltIn = 409, "`endpoint_built_in`";
+    BuiltInOrManySecrets = 409, "`endpoint_built_in`, `too_many_secrets`";
     BuiltInOrFull = 409, "`endpoint_built_in`, `too_many_endpoints`";
     Conflict = 409, "`conflict`";
     TooLarge = 413, "`too_large`";

@@ -9,8 +9,8 @@ use schema::webhooks::{
 };
 
 use super::problems::{
-    AnotherEvent, BadBody, BadQuery, BadSetting, BuiltIn, BuiltInOrFull, ClientOverloaded,
-    Conflict, NotFound, Reserved, TooLarge, Unavailable,
+    AnotherEvent, BadBody, BadQuery, BadSetting, BuiltIn, BuiltInOrFull, BuiltInOrManySecrets,
+    ClientOverloaded, Conflict, NotFound, Reserved, TooLarge, Unavailable,
 };
 use super::shapes::NewEvents;
 
@@ -158,12 +158,13 @@ pub(super) fn disable_endpoint() {}
 
 #[utoipa::path(
     post, path = "/webhooks/endpoints/{endpoint_id}/secret/rotate", tag = "endpoints", summary = "Rotate the secret",
-    description = "Both secrets sign until the overlap ends. Without a body, one is made and the overlap is 24 h.",
+    description = "The one that is replaced signs too until its overlap ends, and so do at most four before it. Without a \
+        body, one is made and the overlap is 24 h; an overlap of 0 ends all older ones.",
     params(("endpoint_id" = String, Path)),
     request_body = Option<RotateSecret>,
     responses(
         (status = 200, description = "The endpoint, this once with its new `secret`", body = EndpointView),
-        BadBody, NotFound, BuiltIn, BadSetting, Unavailable,
+        BadBody, NotFound, BuiltInOrManySecrets, BadSetting, Unavailable,
     )
 )]
 pub(super) fn rotate_secret() {}

@@ -28,8 +28,17 @@ fn change(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
 }
 
 fn rotate(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
+    rotate_at(9, endpoint, told)
+}
+
+fn rotate_at(second: i64, endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
     let told = serde_json::from_value(told).unwrap();
-    rotated(endpoint, &told, MINTED, at(9))
+    rotated(endpoint, &told, MINTED, at(second))
+}
+
+/// A secret that is no other number's.
+fn numbered(number: u8) -> String {
+    Key::from_bytes(vec![number; 24]).unwrap().to_secret()
 }
 
 /// Each setting at, and beyond, its bounds.
@@ -72,6 +81,32 @@ fn a_setting_is_taken_within_its_bounds_at_registration_and_after() {
             assert!(setting, "{told}: {fault:?}");
         }
     }
+}
+
+#[test]
+fn a_whole_number_is_one_however_it_is_written() {
+    let written = json!({
+        "timeout_ms": 200.0, "max_in_flight": 2e0, "rate_limit_per_s": 3.0,
+        "retry": {"schedule_s": [0.0, 1.0, 2], "max_age_s": 60.0},
+    });
+    let plain = json!({
+        "timeout_ms": 200, "max_in_flight": 2, "rate_limit_per_s": 3,
+        "retry": {"schedule_s": [0, 1, 2], "max_age_s": 60},
+    });
+    let settings = |told: &Value| new(told.clone()).unwrap().settings;
+    assert_eq!(settings(&written), settings(&plain));
+    let before = stored(None);
+    assert_eq!(
+        change(&before, written).unwrap(),
+        change(&before, plain).unwrap()
+    );
+    let grows = |numbers: [Value; 2]| json!({"retry": {"base_s": numbers[0], "factor": 2, "max_attempts": numbers[1]}});
+    assert_eq!(
+        settings(&grows([json!(1.0), json!(3.0)])),
+        settings(&grows([json!(1), json!(3)]))
+    );
+    let rotated = |overlap_s| rotate(&before, json!({ "overlap_s": overlap_s })).unwrap();
+    assert_eq!(rotated(json!(60.0)), rotated(json!(60)));
 }
 
 #[test]
@@ -147,9 +182,14 @@ fn a_change_leaves_alone_what_it_does_not_name_and_null_takes_the_default_again(
     for (_, value) in nulls.as_object_mut().unwrap() {
         *value = Value::Null;
     }
+    // These two have no default to go back to, and no other is taken beside them.
+    for name in ["url", "disabled"] {
+        let fault = change(&after, nulls.clone()).unwrap_err();
+        let said = format!("{name} has no default for null to take again");
+        assert_eq!(fault, Fault::Setting(said));
+        nulls.as_object_mut().unwrap().remove(name);
+    }
     let cleared = change(&after, nulls).unwrap();
-    // These two have no default to go back to.
-    assert_eq!(cleared.settings.url, after.settings.url);
     assert_eq!(cleared.disabled, after.disabled);
     assert_eq!(
         Settings {
@@ -182,6 +222,7 @@ fn what_configuration_says_of_a_built_in_endpoint_stays() {
     };
     for (told, taken) in [
         (json!({"url": "https://acme.example/hook"}), false),
+        (json!({"url": null}), false),
         (json!({"timeout_ms": null}), false),
         (json!({"retry": null}), false),
         (json!({"event_types": ["order.*"]}), false),
@@ -220,13 +261,71 @@ fn the_secret_before_signs_for_as_long_as_is_said() {
     ] {
         let after = rotate(&before, told.clone()).unwrap().confidential;
         assert_ne!(after.secret, before.confidential.secret, "{told}");
-        let previous = after.previous.as_ref();
+        let previous = after.previous.first();
         assert_eq!(previous.map(|previous| previous.until), until, "{told}");
         let secret = previous.map(|previous| previous.secret.as_str());
         let expected = until.map(|_| before.confidential.secret.as_str());
         assert_eq!(secret, expected, "{told}");
     }
     assert!(rotate(&before, json!({"overlap_s": 604_801})).is_err());
+}
+
+#[test]
+fn each_secret_signs_until_its_own_end_and_a_sixth_older_one_is_refused() {
+    let mut endpoint = stored(None);
+    let first = endpoint.confidential.secret.clone();
+    for number in 1..=5 {
+        let told =
+            json!({"secret": numbered(number), "overlap_s": 1_000 - 100 * u64::from(number)});
+        endpoint = rotate_at(i64::from(number), &endpoint, told).unwrap();
+    }
+    let older = &endpoint.confidential.previous;
+    let secrets: Vec<_> = older.iter().map(|older| older.secret.clone()).collect();
+    let before = (1..5).rev().map(numbered).chain([first]);
+    assert_eq!(secrets, before.collect::<Vec<_>>());
+    let ends: Vec<_> = older.iter().map(|older| older.until).collect();
+    assert_eq!(ends, [505, 604, 703, 802, 901].map(at));
+
+    let sixth = json!({"secret": numbered(6)});
+    assert_eq!(
+        rotate_at(504, &endpoint, sixth.clone()),
+        Err(Fault::TooManySecrets)
+    );
+    let once_one_has_ended = rotate_at(505, &endpoint, sixth).unwrap();
+    assert_eq!(once_one_has_ended.confidential.previous.len(), 5);
+    assert_eq!(
+        once_one_has_ended.confidential.previous[0].secret,
+        numbered(5)
+    );
+}
+
+#[test]
+fn without_an_overlap_every_older_secret_ends() {
+    let mut endpoint = stored(None);
+    for number in 1..=5 {
+        endpoint = rotate(&endpoint, json!({"secret": numbered(number)})).unwrap();
+    }
+    for secret in [numbered(5), numbered(6)] {
+        let told = json!({"secret": secret, "overlap_s": 0});
+        let alone = rotate(&endpoint, told).unwrap().confidential;
+        assert_eq!(alone.secret, secret);
+        assert!(alone.previous.is_empty());
+    }
+}
+
+#[test]
+fn a_secret_that_returns_is_no_longer_an_older_one() {
+    let first = stored(None);
+    let second = rotate(&first, json!({"secret": numbered(1)})).unwrap();
+    let back = json!({"secret": first.confidential.secret});
+    let back = rotate(&second, back).unwrap().confidential;
+    assert_eq!(back.secret, first.confidential.secret);
+    let older: Vec<_> = back
+        .previous
+        .iter()
+        .map(|older| older.secret.clone())
+        .collect();
+    assert_eq!(older, [numbered(1)]);
 }
 
 #[test]
