@@ -77,7 +77,7 @@ pub async fn retry(arguments: Retry) -> anyhow::Result<()> {
         .post::<()>(names::DELIVERY_RETRY, &[id], None)
         .await?;
     if arguments.asking.json {
-        say(String::from_utf8_lossy(&answer));
+        output::say_json(&answer);
     } else {
         say(format!(
             "{id} is sent again; signalpost deliveries show {id} tells what becomes of it"
@@ -96,7 +96,7 @@ async fn list(gateway: &Gateway, filter: Filter, json: bool) -> anyhow::Result<(
     ];
     let answer = gateway.get(names::DELIVERIES, &[], &query).await?;
     if json {
-        say(String::from_utf8_lossy(&answer));
+        output::say_json(&answer);
         return Ok(());
     }
     let page: DeliveriesPage = gateway::read(&answer)?;
@@ -110,7 +110,7 @@ async fn list(gateway: &Gateway, filter: Filter, json: bool) -> anyhow::Result<(
 async fn show(gateway: &Gateway, delivery_id: &str, json: bool) -> anyhow::Result<()> {
     let answer = gateway.get(names::DELIVERY, &[delivery_id], &[]).await?;
     if json {
-        say(String::from_utf8_lossy(&answer));
+        output::say_json(&answer);
         return Ok(());
     }
     let delivery: DeliveryView = gateway::read(&answer)?;

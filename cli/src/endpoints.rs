@@ -99,7 +99,7 @@ async fn every_page<P: DeserializeOwned, T>(
     loop {
         let answer = gateway.get(path, ids, &[("cursor", cursor)]).await?;
         if json {
-            say(String::from_utf8_lossy(&answer));
+            output::say_json(&answer);
         }
         let (page, next_cursor) = split(gateway::read(&answer)?);
         rows.extend(page);
@@ -121,13 +121,13 @@ async fn add(gateway: &Gateway, add: Add, json: bool) -> anyhow::Result<()> {
         .post(names::CLIENT_ENDPOINTS, &[&add.client], Some(&new))
         .await?;
     if json {
-        say(String::from_utf8_lossy(&answer));
+        output::say_json(&answer);
         return Ok(());
     }
     let endpoint: EndpointView = gateway::read(&answer)?;
-    say(format!("endpoint  {}", endpoint.endpoint_id));
+    say(format!("endpoint  {}", printable(&endpoint.endpoint_id)));
     if let Some(secret) = endpoint.secret {
-        say(format!("secret    {secret}"));
+        say(format!("secret    {}", printable(&secret)));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let limit = Some(arguments.limit.to_string());
     let answer = gateway.get(names::EVENTS, &[], &[("limit", limit)]).await?;
     if arguments.asking.json {
-        say(String::from_utf8_lossy(&answer));
+        output::say_json(&answer);
     } else {
         let page: EventsPage = gateway::read(&answer)?;
         say(table(&page.events));

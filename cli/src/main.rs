@@ -1,7 +1,12 @@
 //! `signalpost`: runs every service of this machine, sends signed fixtures, shows what became of them, receives webhooks.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
-use signalpost::{backup, deliveries, endpoints, events, healthcheck, listen, pages, send, up};
+use runtime::failure;
+use signalpost::{
+    backup, deliveries, endpoints, events, healthcheck, listen, output, pages, send, up,
+};
 
 #[derive(Parser)]
 #[command(name = "signalpost", version, about, max_term_width = 100)]
@@ -44,8 +49,13 @@ enum Send {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(output::tell_of_a_panic));
+    failure::exit_code(run(Cli::parse().command).await)
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Up => up::run().await,
         Command::Send {
             what: Send::Stripe(arguments),

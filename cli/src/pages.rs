@@ -6,7 +6,7 @@ use schema::webhooks::{DeliveriesPage, DeliveryView, EndpointView};
 
 use crate::deliveries;
 use crate::gateway::{self, Asking, Gateway};
-use crate::output::say;
+use crate::output::{self, say};
 use crate::settings::Settings;
 
 /// Where pages go.
@@ -73,7 +73,7 @@ async fn resend(gateway: &Gateway, json: bool) -> anyhow::Result<()> {
             .post::<()>(names::DELIVERY_RETRY, &[&page.delivery_id], None)
             .await?;
         if json {
-            say(String::from_utf8_lossy(&answer));
+            output::say_json(&answer);
         }
     }
     if json {
@@ -102,7 +102,7 @@ async fn pages_that_are(
         ];
         let answer = gateway.get(names::DELIVERIES, &[], &query).await?;
         if json {
-            say(String::from_utf8_lossy(&answer));
+            output::say_json(&answer);
         }
         let page: DeliveriesPage = gateway::read(&answer)?;
         pages.extend(page.deliveries.into_iter().filter(is_undelivered_page));

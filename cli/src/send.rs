@@ -10,7 +10,7 @@ use schema::names;
 use serde_json::Value;
 use signature::stripe;
 
-use crate::output::say;
+use crate::output::{say, say_json};
 use crate::settings::Settings;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -70,7 +70,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
     let status = response.status();
     let answer = http_client::read_body(response, ANSWER_MAX).await?;
-    say(format!("{status}\n{}", String::from_utf8_lossy(&answer)));
+    say(status.to_string());
+    say_json(&answer);
     anyhow::ensure!(status.is_success(), "the gateway did not take the event");
     Ok(())
 }

@@ -9,7 +9,7 @@ use runtime::{config, internal_key};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::output::{self, print_lines, say};
+use crate::output::{self, print_lines, say_aside};
 use crate::settings::Settings;
 use crate::supervisor::{Line, Options, Supervisor};
 
@@ -30,9 +30,9 @@ pub async fn run() -> anyhow::Result<()> {
         started = starting => started?,
         () = signals.next() => return Ok(()),
     };
-    say(overview(&supervisor, &settings));
+    say_aside(overview(&supervisor, &settings));
     signals.next().await;
-    say("signalpost: stopping (once more to kill)");
+    say_aside("signalpost: stopping (once more to kill)".to_owned());
     tokio::select! {
         () = supervisor.stop() => {}
         () = signals.next() => {}

@@ -1,6 +1,8 @@
 //! The `signalpost` command, from an empty folder to a page.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -8,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::{binaries, repository};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 async fn signalpost(folder: &Path, arguments: &[&str]) -> Command {
@@ -187,5 +190,173 @@ async fn up_tells_at_once_what_is_wrong_with_the_settings() {
         assert!(!output.status.success(), "{settings:?}");
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(told.contains(complaint), "{settings:?}: {told}");
+    }
+}
+
+/// Sends a signal to the supervisor.
+fn signal(up: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// The processes whose executable lies beside the command's and that were started in this folder.
+fn running_in(folder: &Path) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let of_the_folder = processes.filter_map(|process| {
+        let process = process.ok()?.path();
+        let here = std::fs::read_link(process.join("cwd")).ok()? == folder;
+        here.then(|| std::fs::read_to_string(process.join("comm")).ok())?
+    });
+    of_the_folder.collect()
+}
+
+#[tokio::test]
+async fn services_whose_supervisor_was_killed_stop_and_leave_the_folder_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async || {
+        let mut up = signalpost(folder.path(), &["up"]).await;
+        up.env("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests");
+        let mut up = up.spawn().unwrap();
+        let url = tokio::time::timeout(PATIENCE, gateway_url(&mut up)).await;
+        (up, url.unwrap())
+    };
+    let (mut first, _) = start().await;
+    assert_eq!(running_in(folder.path()).len(), 8);
+
+    signal(&first, Signal::KILL);
+    first.wait().await.unwrap();
+
+    eventually("all services end", PATIENCE, async || {
+        let left = running_in(folder.path());
+        left.is_empty().then_some(()).ok_or(left)
+    })
+    .await
+    .unwrap();
+    let (mut next, url) = start().await;
+    let health = output(folder.path(), &["healthcheck", &format!("{url}/healthz")]).await;
+    assert!(health.status.success());
+    signal(&next, Signal::INT);
+    assert!(next.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_second_owner_of_a_store_is_told_who_the_first_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let delivery = binaries::folder().await.unwrap().join("delivery");
+    let start = || {
+        let mut command = Command::new(&delivery);
+        command
+            .env_clear()
+            .env("SIGNALPOST_INTERNAL_KEY", "key-of-the-tests")
+            .env("DELIVERY_PORT", "0")
+            .env("RUST_BACKTRACE", "1")
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().unwrap()
+    };
+    let mut first = start();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    while !lines
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap()
+        .contains("listening")
+    {}
+
+    let second = tokio::time::timeout(PATIENCE, start().wait_with_output()).await;
+
+    let told = String::from_utf8(second.unwrap().unwrap().stderr).unwrap();
+    let holder = format!("(delivery, pid {})", first.id().unwrap());
+    assert!(told.contains(&holder), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// The end of a pipe that takes no more: as where a terminal was stopped, or a pager is not read on.
+fn blocked() -> (std::io::PipeReader, Stdio) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    // Opened anew, it can be filled without blocking, and the child's end blocks as ever.
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let mut filling = std::fs::File::options();
+    filling
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let mut filling = filling.open(path).unwrap();
+    while filling.write(&[b'x']).is_ok() {}
+    (reader, writer.into())
+}
+
+/// Nobody listens there now.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn up_stops_on_a_signal_though_nobody_reads_what_it_says() {
+    for signal_sent in [Signal::TERM, Signal::INT] {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port().await;
+        let (_unread, stdout) = blocked();
+        let mut up = signalpost(folder.path(), &["up"]).await;
+        let mut up = up
+            .env("STRIPE_WEBHOOK_SECRET", "whsec_of_the_tests")
+            .env("GATEWAY_PORT", port.to_string())
+            .stdout(stdout)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let url = format!("http://127.0.0.1:{port}/healthz");
+        eventually("the gateway", PATIENCE, async || {
+            let health = output(folder.path(), &["healthcheck", &url]).await;
+            health.status.success().then_some(()).ok_or(health)
+        })
+        .await
+        .unwrap();
+
+        signal(&up, signal_sent);
+
+        let ended = tokio::time::timeout(PATIENCE, up.wait()).await;
+        assert!(ended.unwrap().unwrap().success());
+        assert!(running_in(folder.path()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_failing_command_says_why_in_words_and_shows_no_backtrace() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, word) in [
+        (
+            &["events", "--gateway", "http://127.0.0.1:9"][..],
+            "asking http://127.0.0.1:9",
+        ),
+        (
+            &["events", "--gateway", "nonsense"],
+            "is not the URL of a gateway",
+        ),
+        (
+            &["send", "stripe", "no-such-file"],
+            "set STRIPE_WEBHOOK_SECRET",
+        ),
+        (&["healthcheck", "http://127.0.0.1:9/"], "127.0.0.1:9"),
+        (&["up"], "STRIPE_WEBHOOK_SECRET: required"),
+    ] {
+        let mut command = signalpost(folder.path(), arguments).await;
+        command
+            .env("STRIPE_API_KEY", "")
+            .env("RUST_BACKTRACE", "full")
+            .env("RUST_LIB_BACKTRACE", "1");
+        let failed = command.output().await.unwrap();
+
+        let told = String::from_utf8(failed.stderr).unwrap();
+        assert!(!failed.status.success(), "{arguments:?}");
+        assert!(told.starts_with("Error: ") && told.contains(word), "{told}");
+        for debug in ["backtrace", "Caused by", "Os {", "reqwest::Error"] {
+            assert!(!told.contains(debug), "{arguments:?}: {told}");
+        }
     }
 }

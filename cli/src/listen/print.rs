@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use runtime::printable::{is_hidden, json as json_of};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
@@ -103,7 +104,8 @@ impl Printer {
 
 fn text(show: Show, received: &Received, body: &[u8]) -> String {
     if show.json {
-        return serde_json::to_string(received).unwrap_or_default();
+        let line = serde_json::to_string(received).unwrap_or_default();
+        return json_of(&line).into_owned();
     }
     let line = line(received);
     if show.body {
@@ -135,7 +137,7 @@ fn escaped(body: &[u8]) -> String {
     let shown = &body[..body.len().min(BODY_SHOWN)];
     let mut text = String::with_capacity(shown.len());
     for c in String::from_utf8_lossy(shown).chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             text.extend(c.escape_default());
         } else {
             text.push(c);

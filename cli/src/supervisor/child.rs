@@ -1,7 +1,7 @@
 //! One child process: started, listened to, ended.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, PipeReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use runtime::{printable, shutdown};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde::Deserialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
@@ -37,6 +38,8 @@ pub(super) struct Launch {
     pub(super) inherit_environment: bool,
     pub(super) environment: Vec<(String, String)>,
     pub(super) lines: mpsc::Sender<Line>,
+    /// Its other end is held as long as we live.
+    pub(super) alive: Arc<PipeReader>,
 }
 
 struct Started {
@@ -89,7 +92,8 @@ impl Launch {
         let mut child = command
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env(super::variable(self.service, "PORT"), port.to_string())
-            .stdin(Stdio::null())
+            .stdin(Stdio::from(self.alive.try_clone()?))
+            .env(shutdown::ENDS_WITH_STDIN, "true")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A Ctrl-C at the terminal is for us; the children are stopped in order.
@@ -142,9 +146,8 @@ async fn next_line(pipe: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<
     if pipe.take(LINE_MAX).read_until(b'\n', &mut bytes).await? == 0 {
         return Ok(None);
     }
-    Ok(Some(
-        String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned(),
-    ))
+    let text = String::from_utf8_lossy(bytes.trim_ascii_end());
+    Ok(Some(printable::plain(&text).into_owned()))
 }
 
 /// The address in `{"msg":"listening","address":"127.0.0.1:3003"}`.

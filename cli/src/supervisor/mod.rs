@@ -9,6 +9,7 @@ mod ports;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub struct Supervisor {
     services: Vec<Keeper>,
     /// Kept as long as the services.
     _places: Places,
+    /// When it ends, as it does with this process however that dies, each service stops in order.
+    _alive: PipeWriter,
 }
 
 type Places = BTreeMap<&'static str, Place>;
@@ -79,16 +82,19 @@ impl Supervisor {
             .or_insert_with(fresh_key);
         let places = take_places(&options)?;
         hand_down(&mut environment, &places);
+        let (alive, held) = io::pipe().context("making a pipe")?;
+        let alive = Arc::new(alive);
         let mut services = Vec::new();
         for row in ROWS {
-            let starts = row
-                .iter()
-                .map(|service| start_service(service, &options, &environment, &places[service]));
+            let starts = row.iter().map(|service| {
+                start_service(service, &options, &environment, &places[service], &alive)
+            });
             services.extend(try_join_all(starts).await?);
         }
         Ok(Self {
             services,
             _places: places,
+            _alive: held,
         })
     }
 
@@ -162,6 +168,7 @@ async fn start_service(
     options: &Options,
     environment: &BTreeMap<String, String>,
     place: &Place,
+    alive: &Arc<PipeReader>,
 ) -> anyhow::Result<Keeper> {
     let mut environment = environment.clone();
     environment.insert(variable(service, "HOST"), place.host.clone());
@@ -172,6 +179,7 @@ async fn start_service(
         inherit_environment: options.inherit_environment,
         environment: environment.into_iter().collect(),
         lines: options.lines.clone(),
+        alive: Arc::clone(alive),
     });
     let (child, address) = launch.first_start(place.port).await?;
     Ok(Keeper::keep(launch, child, address))

@@ -1,12 +1,18 @@
 //! Delivery: sends what was accepted, and keeps every attempt on record.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use delivery::{app::App, config::Config};
 use runtime::config::Config as _;
-use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+use runtime::{clock::Clock, config, failure, health, server, shutdown, telemetry};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    failure::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("delivery");
     let config: Config = config::from_env()?;
     if health::check_requested() {

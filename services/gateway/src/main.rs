@@ -1,12 +1,18 @@
 //! Gateway: the only public port.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use gateway::{app::App, config::Config};
 use runtime::config::Config as _;
-use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+use runtime::{clock::Clock, config, failure, health, server, shutdown, telemetry};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    failure::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("gateway");
     let config: Config = config::from_env()?;
     if health::check_requested() {

@@ -1,12 +1,18 @@
 //! Status poller: asks the vendors' status pages, and turns what is wrong there into events.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use runtime::config::Config as _;
-use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+use runtime::{clock::Clock, config, failure, health, server, shutdown, telemetry};
 use status_poller::{app::App, config::Config};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    failure::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("status-poller");
     let config: Config = config::from_env()?;
     if health::check_requested() {

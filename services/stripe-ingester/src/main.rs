@@ -1,12 +1,18 @@
 //! Stripe ingester: verifies Stripe's webhooks, normalizes them and hands them to event-store.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use runtime::config::Config as _;
-use runtime::{clock::Clock, config, health, server, shutdown, telemetry};
+use runtime::{clock::Clock, config, failure, health, server, shutdown, telemetry};
 use stripe_ingester::{app::App, config::Config};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    failure::exit_code(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let _telemetry = telemetry::init("stripe-ingester");
     let config: Config = config::from_env()?;
     if health::check_requested() {

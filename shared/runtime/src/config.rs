@@ -33,10 +33,22 @@ pub fn from_env<C: Config>() -> Result<C, Faults> {
     for (name, value) in std::env::vars_os() {
         // A name or value that is not UTF-8 cannot be one of ours.
         if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-            variables.insert(name, value);
+            if !is_of_kubernetes(&name, &value) {
+                variables.insert(name, value);
+            }
         }
     }
     from_variables(variables)
+}
+
+/// `EVENT_STORE_PORT=tcp://10.0.0.1:3003`: Kubernetes tells every container of a service that is named `event-store` so. It
+/// says where that service is, not where ours listens, and is no setting of anybody's.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    name.ends_with("_PORT")
+        && schemes
+            .iter()
+            .any(|scheme| value.trim().starts_with(scheme))
 }
 
 /// A variable of the process environment alone, unless it is empty.
@@ -55,9 +67,14 @@ fn from_file(path: &Path) -> Result<BTreeMap<String, String>, Faults> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(fault) if fault.kind() == io::ErrorKind::InvalidData => {
+            return Err(complain("is not UTF-8: save it as UTF-8".to_owned()));
+        }
         Err(fault) => return Err(complain(format!("cannot be read: {fault}"))),
     };
     let line = Cell::new(0);
+    // Editors of Windows begin a file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = Lines {
         rest: text.as_bytes(),
         read: &line,
@@ -97,7 +114,9 @@ pub fn from_variables<C: Config>(
 ) -> Result<C, Faults> {
     let given: Vec<(String, String)> = variables
         .into_iter()
-        .filter(|(_, value)| !value.trim().is_empty())
+        // A secret that is mounted as a file often ends in a line end.
+        .map(|(name, value)| (name, value.trim().to_owned()))
+        .filter(|(name, value)| !value.is_empty() && !is_of_kubernetes(name, value))
         .collect();
     // envy stops at the first fault; every field has a default, so each variable can be tried alone.
     let mut faults = Vec::new();
@@ -295,6 +314,62 @@ mod tests {
         // A folder is there and cannot be read, whoever asks.
         let fault = from_file(folder.path()).unwrap_err().to_string();
         assert!(fault.contains("cannot be read"), "{fault}");
+    }
+
+    #[test]
+    fn a_file_is_read_as_people_and_their_editors_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        for text in [
+            "A='1 2'\n",
+            "\u{feff}A='1 2'\n",
+            "\u{feff}# comment\r\nA=\"1 2\"\r\n",
+            "export A='1 2'   \n",
+            "  A = '1 2' # comment\n",
+            "A=first\nA='1 2'\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(from_file(&path).unwrap()["A"], "1 2", "{text:?}");
+        }
+        for bytes in [&b"A=caf\xe9\n"[..], b"\xff\xfeA\0=\x001\0"] {
+            std::fs::write(&path, bytes).unwrap();
+            let fault = from_file(&path).unwrap_err().to_string();
+            assert!(fault.contains("save it as UTF-8"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_injects_for_a_service_of_that_name_is_no_setting() {
+        for value in [
+            "tcp://10.0.0.1:3001",
+            "udp://10.0.0.1:53",
+            " tcp://[fd00::1]:3001",
+        ] {
+            let config = read(&[("EXAMPLE_PORT", value), ("EXAMPLE_SECRET", "s")]).unwrap();
+            assert_eq!(config.example_port, 3000, "{value}");
+        }
+        for value in [
+            "10.0.0.1:3001",
+            "http://10.0.0.1:3001",
+            "65536",
+            "-1",
+            "0x50",
+        ] {
+            let told = read(&[("EXAMPLE_PORT", value), ("EXAMPLE_SECRET", "s")]).unwrap_err();
+            assert!(told.to_string().contains("EXAMPLE_PORT"), "{told}");
+        }
+    }
+
+    #[test]
+    fn blanks_and_line_ends_around_a_value_are_none_of_it() {
+        let config = read(&[
+            ("EXAMPLE_PORT", "3005\n"),
+            ("EXAMPLE_FLAG", " true\r\n"),
+            ("EXAMPLE_SECRET", "s\n"),
+        ])
+        .unwrap();
+        assert_eq!((config.example_port, config.example_flag), (3005, true));
+        assert_eq!(config.example_secret.expose().collect::<Vec<_>>(), ["s"]);
     }
 
     #[test]

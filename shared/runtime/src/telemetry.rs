@@ -11,10 +11,10 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use crate::config;
 pub use crate::log_lines::Guard;
 use crate::log_lines::LogLines;
 use crate::server::LISTENING;
+use crate::{config, printable};
 
 /// A longer text is cut, so that one hostile value cannot make a line of megabytes.
 const TEXT_MAX: usize = 1024;
@@ -117,7 +117,7 @@ impl<'a> Line<'a> {
         if text.bytes().all(needs_none) {
             self.field(name, format_args!("\"{text}\""));
         } else if let Ok(quoted) = serde_json::to_string(text) {
-            self.field(name, format_args!("{quoted}"));
+            self.field(name, format_args!("{}", printable::json(&quoted)));
         }
     }
 }
@@ -181,7 +181,7 @@ mod tests {
         line.text(
             "message",
             &format!(
-                "\"\n{{\"level\":\"error\"}}\u{1b}[31m{}",
+                "\"\n{{\"level\":\"error\"}}\u{1b}[31m\u{9b}31m\u{7f}\u{202e}\u{200b}{}",
                 "é".repeat(1 << 20)
             ),
         );
@@ -189,6 +189,7 @@ mod tests {
         text.push('}');
 
         assert_eq!(text.lines().count(), 1);
+        assert!(!text.chars().any(printable::is_hidden), "{text}");
         assert!(text.len() < 8 * 1024);
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&text).unwrap();

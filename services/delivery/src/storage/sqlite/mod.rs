@@ -3,7 +3,6 @@
 //! `sqlite:PATH` is the embedded default: one writer with group commit, readers beside it, one process a file. `memory:` is
 //! one connection whose rows are gone with the process; it is called inline, so that nothing waits and time may be virtual.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use runtime::disk::{DiskReserve, RESERVE_BYTES};
 use runtime::group_commit::{Commit as _, GroupCommit, Refusal};
+use runtime::lock_file::LockFile;
 use rusqlite::Connection;
 use schema::delivery::Outcome;
 
@@ -71,7 +71,7 @@ struct OnDisk {
     queries: Reader,
     reserve: DiskReserve,
     wal: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Sqlite {

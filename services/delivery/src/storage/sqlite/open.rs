@@ -1,10 +1,10 @@
 //! Opening a store: its lock, its settings, its schema.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use runtime::lock_file::LockFile;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite_migration::{M, Migrations};
@@ -27,24 +27,10 @@ const MIGRATIONS: &[M<'static>] = &[
 const MADE_WITH: [(&str, &str); 2] = [("lanes", "1"), ("lane_hash", "none")];
 
 /// The file's lock is the lease of its lane (R5).
-pub(super) fn lock(path: &Path) -> anyhow::Result<File> {
-    let name = beside(path, ".lock");
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&name)
-        .with_context(|| format!("opening {}", name.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "{} is in use by another process: one delivery process owns an SQLite store, a second one \
-             would send everything twice",
-            path.display()
-        ),
-        Err(TryLockError::Error(fault)) => {
-            Err(fault).with_context(|| format!("locking {}", name.display()))
-        }
-    }
+pub(super) fn lock(path: &Path) -> anyhow::Result<LockFile> {
+    LockFile::take(&beside(path, ".lock"), "delivery").context(
+        "one delivery process owns an SQLite store, a second one would send everything twice",
+    )
 }
 
 /// The file's path with something appended, as SQLite names what belongs to it.

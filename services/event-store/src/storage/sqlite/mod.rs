@@ -8,7 +8,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use jiff::Timestamp;
 use runtime::clock::Clock;
 use runtime::disk::{DiskReserve, RESERVE_BYTES};
 use runtime::group_commit::GroupCommit;
+use runtime::lock_file::LockFile;
 use rusqlite::Connection;
 use schema::EventId;
 use schema::delivery::Outcome;
@@ -52,7 +52,7 @@ pub struct Sqlite {
     /// Why the last commit failed. A [`Error::Fatal`] stays.
     fault: watch::Sender<Option<Error>>,
     reserve: DiskReserve,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Sqlite {

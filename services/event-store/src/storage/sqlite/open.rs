@@ -1,13 +1,14 @@
 //! Opening the file: the lock, the settings, the schema, the run.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use runtime::clock::Clock;
 use runtime::ids;
+use runtime::lock_file::LockFile;
 use rusqlite::{Connection, OptionalExtension as _};
 use rusqlite_migration::{M, Migrations};
 
@@ -30,7 +31,7 @@ const SETTINGS: &str = "
 
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    pub(super) lock: File,
+    pub(super) lock: LockFile,
     pub(super) directory: PathBuf,
     pub(super) run: String,
     pub(super) progress: Progress,
@@ -61,24 +62,9 @@ pub(super) fn open(path: &Path, clock: &Clock) -> anyhow::Result<Opened> {
 }
 
 /// One process at a time: the feed's order and the head live in its memory.
-fn lock(path: &Path) -> anyhow::Result<File> {
-    let path = beside(path, ".lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "{} is held by another process: a SQLite store takes one event-store at a time",
-            path.display()
-        ),
-        Err(TryLockError::Error(fault)) => {
-            Err(fault).with_context(|| format!("locking {}", path.display()))
-        }
-    }
+fn lock(path: &Path) -> anyhow::Result<LockFile> {
+    LockFile::take(&beside(path, ".lock"), "event-store")
+        .context("an SQLite store takes one event-store at a time")
 }
 
 /// The file's path with something appended, as SQLite names what belongs to it.
