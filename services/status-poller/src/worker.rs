@@ -59,18 +59,20 @@ impl Worker {
     /// Waits for one ring or question, and does it.
     async fn step(&mut self) {
         tokio::select! {
-            Some(Ring) = self.rings.recv() => {
-                if !self.is_paused() {
-                    let correlation_id = ids::correlation_id(self.clock.now());
-                    self.poll(&correlation_id).await;
-                }
-            }
+            // Somebody waits for what was asked, and it reads the page that the bell would have.
+            biased;
             Ok(()) = self.asked.changed() => {
                 let Asked { number, correlation_id } = self.asked.borrow_and_update().clone();
                 let correlation_id =
                     correlation_id.unwrap_or_else(|| ids::correlation_id(self.clock.now()));
                 let outcome = self.answer(&correlation_id).await;
                 self.done.send_replace(Done { number, outcome });
+            }
+            Some(Ring) = self.rings.recv() => {
+                if !self.is_paused() {
+                    let correlation_id = ids::correlation_id(self.clock.now());
+                    self.poll(&correlation_id).await;
+                }
             }
             // All senders are gone only while the service stops.
             else => std::future::pending().await,
