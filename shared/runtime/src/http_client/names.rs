@@ -49,7 +49,10 @@ impl Names {
         match &*read {
             Some((of, resolver)) if *of == stamp => Ok(resolver.clone()),
             _ => {
-                let (config, options) = read_system_conf().unwrap_or_else(|_| local_server());
+                let (config, options) = read_system_conf().unwrap_or_else(|fault| {
+                    tracing::warn!(%fault, "no name server can be read from /etc/resolv.conf, asking 127.0.0.1");
+                    local_server()
+                });
                 let resolver = asking(config, options)?;
                 *read = Some((stamp, resolver.clone()));
                 Ok(resolver)
