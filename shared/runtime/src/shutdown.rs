@@ -1,6 +1,6 @@
 //! The end: one token, handed down; SIGTERM, SIGINT and the end of a supervisor cancel it.
 
-use std::io::{self, Read as _};
+use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,8 @@ pub fn on_signal() -> io::Result<CancellationToken> {
 fn cancel_at_the_end_of_stdin(token: CancellationToken) {
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
-        // Nothing is ever written to it.
-        while stdin.read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+        // Nothing is ever written to it. A read that a signal interrupts is begun again.
+        let _ended = io::copy(&mut stdin, &mut io::sink());
         tracing::warn!("the supervisor is gone: stopping");
         token.cancel();
     });
