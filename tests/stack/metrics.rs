@@ -2,8 +2,9 @@
 
 use std::process::Stdio;
 
-use system_tests::api;
+use system_tests::eventually::{PATIENCE, eventually};
 use system_tests::hub::Hub;
+use system_tests::{alerts, api};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -48,4 +49,41 @@ async fn promtool_has_no_complaint() {
         assert!(verdict.status.success(), "{path}: {complaints}");
         assert_eq!(complaints, "", "{path}");
     }
+}
+
+/// `increase` sees the first loss after a start only where the counter stood at 0 before it.
+#[tokio::test]
+async fn whatever_an_alert_asks_for_stands_from_the_start() {
+    // Nobody is there: the age of a page that was never read stands from the start, too.
+    let page = [(
+        "STATUS_PAGES",
+        "never=http://127.0.0.1:9/api/v2/summary.json",
+    )];
+    let hub = Hub::start_with(&page).await.unwrap();
+
+    for alert in alerts::read().unwrap() {
+        for (metric, labels) in alert.series() {
+            let what = format!("{metric} {labels:?} of {}", alert.name);
+            eventually(&what, PATIENCE, async || {
+                let metrics = all(&hub).await;
+                let stands = metrics.lines().any(|line| {
+                    let rest = line.strip_prefix(&metric);
+                    rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                        && labels.iter().all(|label| line.contains(label))
+                });
+                if stands { Ok(()) } else { Err("absent") }
+            })
+            .await
+            .unwrap();
+        }
+    }
+}
+
+async fn all(hub: &Hub) -> String {
+    let mut metrics = String::new();
+    for path in PATHS {
+        let answer = api::get(&hub.url(&format!("/metrics{path}"))).await;
+        metrics.push_str(&answer.unwrap().text());
+    }
+    metrics
 }
