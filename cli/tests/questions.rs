@@ -71,7 +71,7 @@ async fn register(
     headers: HeaderMap,
     Json(asked): Json<Value>,
 ) -> (StatusCode, Json<Value>) {
-    assert_eq!(headers["authorization"], "Bearer key-1");
+    assert_eq!(headers["authorization"], "Bearer key-2");
     let expected = json!({"url": "https://acme.example/hooks", "event_types": ["order.*", "a.b"]});
     assert_eq!(asked, expected);
     let mut endpoint = endpoint(&client);
