@@ -11,6 +11,8 @@ use futures_util::future::{BoxFuture, join_all};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// A dependency that has not answered within this counts as down.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,6 +75,16 @@ type Look = Box<dyn Fn() -> BoxFuture<'static, Finding> + Send + Sync>;
 #[derive(Default)]
 pub struct Health {
     dependencies: Vec<(&'static str, bool, Look)>,
+    /// Held while a look is under way.
+    last: Mutex<Option<Looked>>,
+}
+
+/// What was found of each dependency, and whether it is needed.
+type Findings = Arc<[(&'static str, bool, Finding)]>;
+
+struct Looked {
+    ended: Instant,
+    findings: Findings,
 }
 
 impl Health {
@@ -103,6 +115,26 @@ impl Health {
             .push((name, false, Box::new(move || Box::pin(look()))));
         self
     }
+
+    /// Who asks while a look is under way shares it: anybody may ask, as often as they like, and each look asks everybody.
+    async fn findings(&self) -> Findings {
+        let asked = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some(looked) = last.as_ref().filter(|looked| looked.ended > asked) {
+            return Arc::clone(&looked.findings);
+        }
+        let looks = self.dependencies.iter().map(async |(name, needed, look)| {
+            let finding = tokio::time::timeout(CHECK_TIMEOUT, look()).await;
+            let finding = finding.unwrap_or_else(|_| Finding::down("no answer within 1 s"));
+            (*name, *needed, finding)
+        });
+        let findings: Findings = join_all(looks).await.into();
+        *last = Some(Looked {
+            ended: Instant::now(),
+            findings: Arc::clone(&findings),
+        });
+        findings
+    }
 }
 
 pub(crate) async fn healthz() -> impl IntoResponse {
@@ -127,18 +159,7 @@ pub(crate) async fn readyz(
     State(health): State<Arc<Health>>,
     briefly: Option<Extension<Briefly>>,
 ) -> impl IntoResponse {
-    let looks = health
-        .dependencies
-        .iter()
-        .map(async |(name, needed, look)| {
-            let finding = tokio::time::timeout(CHECK_TIMEOUT, look()).await;
-            (
-                *name,
-                *needed,
-                finding.unwrap_or_else(|_| Finding::down("no answer within 1 s")),
-            )
-        });
-    let findings = join_all(looks).await;
+    let findings = health.findings().await;
     let ready = findings
         .iter()
         .all(|(_, needed, finding)| !needed || finding.status != Status::Down);
@@ -151,8 +172,8 @@ pub(crate) async fn readyz(
         (true, true) => (StatusCode::OK, Status::Up),
     };
     let dependencies = findings
-        .into_iter()
-        .map(|(name, _, finding)| (name, finding));
+        .iter()
+        .map(|(name, _, finding)| (*name, finding.clone()));
     let readiness = Readiness {
         ready,
         status,
