@@ -286,7 +286,7 @@ fn blocked() -> (std::io::PipeReader, Stdio) {
         .write(true)
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     let mut filling = filling.open(path).unwrap();
-    while filling.write(&[b'x']).is_ok() {}
+    while filling.write(b"x").is_ok() {}
     (reader, writer.into())
 }
 

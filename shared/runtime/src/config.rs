@@ -32,10 +32,10 @@ pub fn from_env<C: Config>() -> Result<C, Faults> {
     let mut variables = from_file(Path::new(".env"))?;
     for (name, value) in std::env::vars_os() {
         // A name or value that is not UTF-8 cannot be one of ours.
-        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-            if !is_of_kubernetes(&name, &value) {
-                variables.insert(name, value);
-            }
+        if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string())
+            && !is_of_kubernetes(&name, &value)
+        {
+            variables.insert(name, value);
         }
     }
     from_variables(variables)
