@@ -143,6 +143,8 @@ impl Connector {
         let mut http = HttpConnector::new_with_resolver(look_up);
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Shared among the addresses of a name, so that one that does not answer leaves time for the next.
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         Self(HttpsConnector::from((http, tls)))
     }
 }
