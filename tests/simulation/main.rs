@@ -14,7 +14,7 @@
 //!   disabled and enabled.
 //! - `recovery`: then the faults stop, and all must come to an end.
 //! - `invariants`: what must hold, S1–S14 and strict order after each step and L1–L4 at the end, checked by an observer with a ledger.
-//! - `bugs`: twelve mistakes, planted around the production code; each must be found.
+//! - `bugs`: thirteen mistakes, planted around the production code; each must be found.
 //! - `shares`: beside all that, one endpoint that fails a share of what it is asked, and an outage or a start in the middle.
 //!
 //! Not modelled: HTTP, bytes and signatures; that a record once synced is lost or changed; several lanes; a process that is
