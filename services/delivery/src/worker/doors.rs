@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::lookup_host;
+use runtime::http_client::Names;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -21,6 +21,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct OwnDoors {
     places: Vec<Place>,
+    names: Names,
     found: Mutex<Found>,
     doors: RwLock<Arc<Doors>>,
 }
@@ -45,6 +46,7 @@ impl OwnDoors {
         let doors = doors(&places, &found);
         Self {
             places,
+            names: Names::default(),
             found: Mutex::new(found),
             doors: RwLock::new(Arc::new(doors)),
         }
@@ -93,21 +95,25 @@ impl OwnDoors {
         shutdown.run_until_cancelled(watching).await;
     }
 
-    /// A name that cannot be looked up says nothing about the addresses it had.
+    /// A name that cannot be looked up says nothing about the addresses it had, and one that hangs keeps no other from being
+    /// known.
     async fn look(&self) {
-        let looks = self.places.iter().map(async |place| {
-            let name = place.name()?;
-            let addresses = lookup_host((name, place.port())).await.ok()?;
-            Some(addresses.collect::<Vec<_>>()).filter(|found| !found.is_empty())
-        });
-        let looks = join_all(looks).await;
-        self.change(|found| {
-            for (before, now) in found.of_places.iter_mut().zip(looks) {
-                if let Some(now) = now {
-                    *before = now;
+        let looks = self.places.iter().enumerate();
+        let looks = looks.map(|(at, place)| async move {
+            let Some(name) = place.name() else { return };
+            let Ok(addresses) = self.names.look_up(name).await else {
+                return;
+            };
+            let port = place.port();
+            let with_port = |address| SocketAddr::new(address, port);
+            let addresses: Vec<SocketAddr> = addresses.into_iter().map(with_port).collect();
+            self.change(|found| {
+                if let Some(before) = found.of_places.get_mut(at) {
+                    *before = addresses;
                 }
-            }
+            });
         });
+        join_all(looks).await;
     }
 
     fn change(&self, change: impl FnOnce(&mut Found)) {
