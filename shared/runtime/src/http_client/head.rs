@@ -34,6 +34,9 @@ pub(super) struct HeadReader {
     line: usize,
     /// Up to where no line ends.
     searched: usize,
+    /// How long what was passed over is: blank lines and interim answers. They count towards the bound, or there might be no
+    /// end of them.
+    passed_over: usize,
 }
 
 impl HeadReader {
@@ -51,6 +54,7 @@ impl HeadReader {
             }
             let head = Head::parse(&self.bytes[..at])?;
             self.bytes.drain(..self.line);
+            self.passed_over += self.line;
             (self.line, self.searched) = (0, 0);
             match head {
                 // Blank lines ahead of it.
@@ -89,7 +93,7 @@ impl HeadReader {
         if !begun[..length].eq_ignore_ascii_case(&PROTOCOL[..length]) {
             return Err(HeadFault::Invalid);
         }
-        if self.bytes.len() > HEAD_MAX {
+        if self.passed_over + self.bytes.len() > HEAD_MAX {
             return Err(HeadFault::TooLarge);
         }
         Ok(())

@@ -141,3 +141,12 @@ fn what_is_cut_short_is_no_answer_and_what_cannot_become_http_is_told_at_once() 
         assert_eq!(read(begun.as_bytes(), 4096), fault, "{begun:?}");
     }
 }
+
+#[test]
+fn blank_lines_and_interim_answers_without_end_are_too_much() {
+    for passed_over in ["\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        let flood = passed_over.repeat(HEAD_MAX / passed_over.len() + 1);
+        let found = read(flood.as_bytes(), 4096);
+        assert_eq!(found, Err(HeadFault::TooLarge), "{passed_over:?}");
+    }
+}
