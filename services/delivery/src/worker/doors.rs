@@ -95,8 +95,8 @@ impl OwnDoors {
         shutdown.run_until_cancelled(watching).await;
     }
 
-    /// A name that cannot be looked up says nothing about the addresses it had, and one that hangs keeps no other from being
-    /// known.
+    /// A name that cannot be looked up says nothing about the addresses it had, and one that hangs keeps no other from
+    /// being known.
     async fn look(&self) {
         let looks = self.places.iter().enumerate();
         let looks = looks.map(|(at, place)| async move {

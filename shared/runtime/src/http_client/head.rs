@@ -34,8 +34,8 @@ pub(super) struct HeadReader {
     line: usize,
     /// Up to where no line ends.
     searched: usize,
-    /// How long what was passed over is: blank lines and interim answers. They count towards the bound, or there might be no
-    /// end of them.
+    /// How long what was passed over is: blank lines and interim answers. They count towards the bound, or there might be
+    /// no end of them.
     passed_over: usize,
 }
 
