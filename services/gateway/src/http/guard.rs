@@ -78,6 +78,7 @@ impl Guard {
         if !self.keys.are_needed() {
             self.hosts.check(head).map_err(Refusal::closing)?;
         }
+        framing::check_media(head).map_err(Refusal::closing)?;
         let caller = self.caller(&head.headers);
         self.take_share(head, caller)?;
         self.check_signature_header(head)?;
