@@ -2,7 +2,7 @@
 //! makes way, and of what it holds, what has waited for it the longest.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Who holds a share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holder(IpAddr);
 
 impl Holder {
@@ -64,12 +64,20 @@ pub struct Waiting {
 struct Table {
     held: usize,
     last_id: u64,
-    claims: HashMap<u64, Entry>,
-    holders: HashMap<Holder, usize>,
+    holder_of: HashMap<u64, Holder>,
+    shares: HashMap<Holder, Share>,
+    /// Whoever holds something, by how much: a search for who makes way passes over all who hold less.
+    by_amount: BTreeSet<(usize, Holder)>,
+}
+
+/// What one holder has.
+#[derive(Default)]
+struct Share {
+    amount: usize,
+    claims: BTreeMap<u64, Entry>,
 }
 
 struct Entry {
-    holder: Holder,
     amount: usize,
     waiting: Arc<Waiting>,
     ends: CancellationToken,
@@ -94,15 +102,12 @@ impl Shares {
         let mut table = self.0.table();
         table.last_id += 1;
         let id = table.last_id;
-        table.claims.insert(
-            id,
-            Entry {
-                holder,
-                amount: 0,
-                waiting: Arc::clone(&waiting),
-                ends: ends.clone(),
-            },
-        );
+        let entry = Entry {
+            amount: 0,
+            waiting: Arc::clone(&waiting),
+            ends: ends.clone(),
+        };
+        table.put(id, holder, entry);
         Claim {
             pool: Arc::clone(&self.0),
             id,
@@ -151,9 +156,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut table = self.pool.table();
-        table.give_back(self.id);
-        table.claims.remove(&self.id);
+        self.pool.table().remove(self.id);
     }
 }
 
@@ -182,80 +185,117 @@ impl Waiting {
 }
 
 impl Table {
+    /// Nobody makes way for what is refused.
     fn grow(&mut self, id: u64, more: usize, max: usize) -> Result<(), Full> {
-        let entry = self.claims.get(&id).ok_or(Full)?;
+        let entry = self.entry(id).ok_or(Full)?;
         if entry.ends.is_cancelled() || more > max {
             return Err(Full);
         }
-        let holder = entry.holder;
+        let amount = entry.amount;
+        let mut make_way = Vec::new();
         while self.held.saturating_add(more) > max {
-            let ended = self.whose_turn_to_go(id, more).ok_or(Full)?;
-            self.end(ended);
+            let Some(other) = self.whose_turn_to_go(id, more) else {
+                for (other, amount) in make_way {
+                    self.set_amount(other, amount);
+                }
+                return Err(Full);
+            };
+            make_way.push((other, self.set_amount(other, 0)));
         }
-        self.held += more;
-        *self.holders.entry(holder).or_default() += more;
-        if let Some(entry) = self.claims.get_mut(&id) {
-            entry.amount += more;
+        for (other, _) in make_way {
+            self.end(other);
         }
+        self.set_amount(id, amount.saturating_add(more));
         Ok(())
     }
 
     /// Of what others than `id` wait with: of the holder who has the most, the oldest. Nobody makes way for one who would
     /// then hold more than it, but for itself.
     fn whose_turn_to_go(&self, id: u64, more: usize) -> Option<u64> {
-        let asks = self.claims.get(&id)?.holder;
+        let asks = *self.holder_of.get(&id)?;
         let would_hold = self.holds(asks).saturating_add(more);
-        let others = self.claims.iter().filter(|(other, _)| **other != id);
-        let candidates = others.filter_map(|(other, entry)| {
-            let since = entry.waiting.since().filter(|_| entry.amount > 0)?;
-            let holds = if entry.holder == asks {
-                would_hold
-            } else {
-                self.holds(entry.holder)
-            };
-            (holds >= would_hold).then_some((holds, Reverse(since), *other))
-        });
-        candidates.max().map(|(_, _, other)| other)
+        let holders = self.by_amount.iter().rev().copied();
+        let as_large = holders.take_while(|(holds, _)| *holds >= would_hold);
+        let mut chosen = None;
+        for (holds, holder) in as_large.chain([(would_hold, asks)]) {
+            if chosen.is_some_and(|(most, _, _)| most > holds) {
+                break;
+            }
+            let oldest = self.oldest_that_waits(holder, id);
+            chosen = chosen.max(oldest.map(|(since, other)| (holds, since, other)));
+        }
+        chosen.map(|(_, _, other)| other)
+    }
+
+    /// Of what a holder has and waits with, `but` one.
+    fn oldest_that_waits(&self, holder: Holder, but: u64) -> Option<(Reverse<u64>, u64)> {
+        let claims = self.shares.get(&holder)?.claims.iter();
+        let waits = claims.filter(|(id, entry)| **id != but && entry.amount > 0);
+        waits
+            .filter_map(|(id, entry)| Some((Reverse(entry.waiting.since()?), *id)))
+            .max()
     }
 
     fn holds(&self, holder: Holder) -> usize {
-        self.holders.get(&holder).copied().unwrap_or_default()
+        self.shares.get(&holder).map_or(0, |share| share.amount)
     }
 
-    fn end(&mut self, id: u64) {
-        self.give_back(id);
-        if let Some(entry) = self.claims.get(&id) {
+    fn entry(&self, id: u64) -> Option<&Entry> {
+        let holder = self.holder_of.get(&id)?;
+        self.shares.get(holder)?.claims.get(&id)
+    }
+
+    fn end(&self, id: u64) {
+        if let Some(entry) = self.entry(id) {
             entry.ends.cancel();
         }
     }
 
-    fn give_back(&mut self, id: u64) {
-        let Some(entry) = self.claims.get_mut(&id) else {
-            return;
+    /// Tells what the claim held before.
+    fn set_amount(&mut self, id: u64, amount: usize) -> usize {
+        let Some(holder) = self.holder_of.get(&id).copied() else {
+            return 0;
         };
-        let (holder, amount) = (entry.holder, std::mem::take(&mut entry.amount));
-        self.held -= amount;
-        self.take_from(holder, amount);
+        let Some(share) = self.shares.get_mut(&holder) else {
+            return 0;
+        };
+        let Some(entry) = share.claims.get_mut(&id) else {
+            return 0;
+        };
+        let before = std::mem::replace(&mut entry.amount, amount);
+        self.by_amount.remove(&(share.amount, holder));
+        share.amount = share.amount - before + amount;
+        if share.amount > 0 {
+            self.by_amount.insert((share.amount, holder));
+        }
+        self.held = self.held - before + amount;
+        before
     }
 
-    fn take_from(&mut self, holder: Holder, amount: usize) {
-        if let Some(holds) = self.holders.get_mut(&holder) {
-            *holds -= amount;
-            if *holds == 0 {
-                self.holders.remove(&holder);
-            }
+    /// The claim holds nothing yet.
+    fn put(&mut self, id: u64, holder: Holder, entry: Entry) {
+        self.holder_of.insert(id, holder);
+        let share = self.shares.entry(holder).or_default();
+        share.claims.insert(id, entry);
+    }
+
+    /// What the claim held is given back.
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        self.set_amount(id, 0);
+        let holder = self.holder_of.remove(&id)?;
+        let share = self.shares.get_mut(&holder)?;
+        let entry = share.claims.remove(&id);
+        if share.claims.is_empty() {
+            self.shares.remove(&holder);
         }
+        entry
     }
 
     fn pass_to(&mut self, id: u64, holder: Holder) {
-        let Some(entry) = self.claims.get_mut(&id) else {
-            return;
-        };
-        let before = std::mem::replace(&mut entry.holder, holder);
-        let amount = entry.amount;
-        if before != holder && amount > 0 {
-            self.take_from(before, amount);
-            *self.holders.entry(holder).or_default() += amount;
+        let amount = self.set_amount(id, 0);
+        if let Some(entry) = self.remove(id) {
+            self.put(id, holder, entry);
+            self.set_amount(id, amount);
         }
     }
 }
@@ -356,6 +396,52 @@ mod tests {
         assert_eq!(small.grow(2), Ok(()));
         assert_eq!(large.grow(11), Err(Full));
         assert!(!small.ends.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_growth_that_is_refused_leaves_everybody_untouched() {
+        let shares = Shares::new(4);
+        let others = claims(&shares, "192.0.2.1", 4).await;
+        others[3].waiting().end();
+        let newcomer = shares.claim(holder("192.0.2.2"), CancellationToken::new());
+
+        assert_eq!(newcomer.grow(3), Err(Full), "after two its share is larger");
+        assert!(ended(&others).is_empty());
+        assert_eq!(shares.held(), 4);
+
+        assert_eq!(newcomer.grow(2), Ok(()));
+        assert_eq!(ended(&others), [0, 1]);
+        assert_eq!(shares.held(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_largest_waits_with_nothing_the_next_makes_way() {
+        let shares = Shares::new(6);
+        let large = claims(&shares, "192.0.2.1", 3).await;
+        let next = claims(&shares, "192.0.2.2", 2).await;
+        let small = claims(&shares, "192.0.2.3", 1).await;
+        for claim in &large {
+            claim.waiting().end();
+        }
+
+        let _newcomer = claims(&shares, "192.0.2.4", 1).await;
+
+        assert_eq!(ended(&next), [0]);
+        assert!(ended(&large).is_empty() && ended(&small).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_is_forgotten() {
+        let shares = Shares::new(4);
+        let made = claims(&shares, "192.0.2.1", 4).await;
+        made[0].pass_to(holder("192.0.2.2"));
+
+        drop(made);
+
+        let table = shares.0.table();
+        assert_eq!(table.held, 0);
+        assert!(table.holder_of.is_empty() && table.shares.is_empty());
+        assert!(table.by_amount.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
