@@ -205,3 +205,52 @@ pub async fn check(listen_addr: &str) -> anyhow::Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(100);
+
+    /// A dependency whose looks take a while, and are counted.
+    fn counted(looks: &Arc<AtomicUsize>) -> Health {
+        let looks = Arc::clone(looks);
+        Health::new().needs("it", move || {
+            let looks = Arc::clone(&looks);
+            async move {
+                tokio::time::sleep(LOOK).await;
+                let look = looks.fetch_add(1, Ordering::Relaxed) + 1;
+                Finding::up().with("look", look)
+            }
+        })
+    }
+
+    fn look_of(findings: &Findings) -> u64 {
+        findings[0].2.detail["look"].as_u64().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_while_a_look_is_under_way_shares_it_and_who_asks_later_gets_a_fresh_one() {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let health = counted(&looks);
+
+        let asked = (0..100).map(async |place| {
+            // Half of them come while the look of the others is under way.
+            tokio::time::sleep(LOOK / 2 * (place % 2)).await;
+            health.findings().await
+        });
+        let told = join_all(asked).await;
+
+        assert!(looks.load(Ordering::Relaxed) <= 2, "{looks:?}");
+        assert_eq!(told.len(), 100);
+
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let before = looks.load(Ordering::Relaxed);
+        let later = health.findings().await;
+
+        assert_eq!(looks.load(Ordering::Relaxed), before + 1);
+        assert_eq!(look_of(&later), before as u64 + 1);
+    }
+}
