@@ -11,6 +11,27 @@ use crate::storage::{RETIRE_SLICE, Retired};
 
 /// Deliveries of one slice, so that its size does not follow the fan-out; an event with more goes alone.
 const DELIVERIES_MAX: usize = 512;
+/// Attempts of one slice, for one page may have thousands (R1); an event with more loses them first, in slices.
+const ATTEMPTS_MAX: usize = 4_096;
+
+/// What one slice has come by.
+#[derive(Default)]
+struct Seen {
+    deliveries: usize,
+    attempts: usize,
+}
+
+impl Seen {
+    /// Counts an event, unless it is too much for what is left of the slice; alone each has room.
+    fn has_room_for(&mut self, deliveries: usize, attempts: usize) -> bool {
+        let all = (self.deliveries + deliveries, self.attempts + attempts);
+        if self.deliveries > 0 && (all.0 > DELIVERIES_MAX || all.1 > ATTEMPTS_MAX) {
+            return false;
+        }
+        (self.deliveries, self.attempts) = all;
+        true
+    }
+}
 
 /// One of the next events by position.
 struct Candidate {
@@ -58,7 +79,7 @@ pub(super) fn retire_events(
     keys: Keys,
 ) -> Result<Retired> {
     let reported = reports_cursor(tx, lane)?;
-    let (mut removed, mut next, mut seen) = (0, None, 0);
+    let (mut removed, mut next, mut seen) = (0, None, Seen::default());
     for candidate in next_events(tx, lane, after)? {
         if candidate.created_at >= before {
             return Ok(Retired {
@@ -67,15 +88,23 @@ pub(super) fn retire_events(
             });
         }
         let deliveries = of_event(tx, lane, candidate.position, candidate.fanout)?;
-        if seen > 0 && seen + deliveries.len() > DELIVERIES_MAX {
-            break;
-        }
-        seen += deliveries.len();
-        next = Some(candidate.position);
         let mut done = true;
         for delivery in &deliveries {
             done &= has_left(tx, lane, *delivery, before, reported)?;
         }
+        let attempts = if done {
+            attempts_of(tx, lane, &deliveries)?
+        } else {
+            0
+        };
+        if !seen.has_room_for(deliveries.len(), attempts) {
+            break;
+        }
+        if attempts > ATTEMPTS_MAX && remove_attempts(tx, lane, &deliveries)? == ATTEMPTS_MAX {
+            next = next.or(Some(after));
+            break;
+        }
+        next = Some(candidate.position);
         if done {
             remove(tx, lane, &candidate, &deliveries)?;
             if keys == Keys::Go {
@@ -112,6 +141,36 @@ fn has_left(
         })
         .optional()?;
     Ok(left.is_none_or(|left| left == Some(true)))
+}
+
+/// At least as many as are on record.
+fn attempts_of(connection: &Connection, lane: Lane, deliveries: &[Position]) -> Result<usize> {
+    let mut statement = connection
+        .prepare_cached("SELECT started FROM deliveries WHERE lane = ? AND position = ?")?;
+    let mut attempts = 0;
+    for delivery in deliveries {
+        let started: Option<usize> = statement
+            .query_row(params![lane, delivery], |row| row.get(0))
+            .optional()?;
+        attempts += started.unwrap_or(0);
+    }
+    Ok(attempts)
+}
+
+/// Deletes a slice of them; how many, less than [`ATTEMPTS_MAX`] when none is left.
+fn remove_attempts(tx: &Transaction<'_>, lane: Lane, deliveries: &[Position]) -> Result<usize> {
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM attempts WHERE (lane, delivery, number) IN
+            (SELECT lane, delivery, number FROM attempts WHERE lane = ? AND delivery = ? LIMIT ?)",
+    )?;
+    let mut removed = 0;
+    for delivery in deliveries {
+        removed += statement.execute(params![lane, delivery, ATTEMPTS_MAX - removed])?;
+        if removed == ATTEMPTS_MAX {
+            break;
+        }
+    }
+    Ok(removed)
 }
 
 fn remove(
@@ -174,13 +233,16 @@ pub(super) fn purge(tx: &Transaction<'_>, lane: Lane, client: Position) -> Resul
     let events: Vec<Candidate> = statement
         .query_map(params![lane, client, RETIRE_SLICE], Candidate::read)?
         .collect::<Result<_>>()?;
-    let (mut removed, mut seen) = (0, 0);
+    let (mut removed, mut seen) = (0, Seen::default());
     for event in &events {
         let deliveries = of_event(tx, lane, event.position, event.fanout)?;
-        if seen > 0 && seen + deliveries.len() > DELIVERIES_MAX {
+        let attempts = attempts_of(tx, lane, &deliveries)?;
+        if !seen.has_room_for(deliveries.len(), attempts) {
             break;
         }
-        seen += deliveries.len();
+        if attempts > ATTEMPTS_MAX && remove_attempts(tx, lane, &deliveries)? == ATTEMPTS_MAX {
+            return Ok(ATTEMPTS_MAX);
+        }
         for delivery in &deliveries {
             forget_outcomes(tx, lane, *delivery)?;
         }

@@ -4,13 +4,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use rusqlite::ffi;
 use schema::delivery::Status;
+use schema::webhooks::JobKind;
 
 use super::checkpoint::Checkpoint;
 use super::read::{Walk, walk_deliveries, walk_events};
 use super::*;
 use crate::domain::transition::State;
 use crate::storage::conformance::{
-    accept_of, at, change, ended, endpoint_of, hub, in_memory, put, report_all, run, seen,
+    accept_of, at, change, ended, endpoint_of, hub, in_memory, job_of, put, report_all, run, seen,
     sqlite_in, started, stored, timers,
 };
 use crate::storage::{LANE, RETIRE_SLICE, Seen};
@@ -393,6 +394,66 @@ async fn memory_is_bounded_and_remembers_what_left_and_what_is_open_stays() {
         matches!(again[..], [Accepted::Duplicate { .. }]),
         "{again:?}"
     );
+}
+
+/// Puts so many attempts of a delivery on record.
+fn add_attempts(store: &Sqlite, delivery: Position, count: usize) {
+    let Mode::InMemory(writer) = &store.mode else {
+        panic!("it is in memory");
+    };
+    let connection = &writer.lock().unwrap().connection;
+    let sql = "WITH RECURSIVE n(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n WHERE number < ?2)
+        INSERT OR REPLACE INTO attempts (lane, delivery, number, epoch, made_by, started_at)
+        SELECT 0, ?1, number, 1, 'schedule', 0 FROM n";
+    let added = connection.execute(sql, rusqlite::params![delivery, count]);
+    assert_eq!(added, Ok(count));
+    let sql = "UPDATE deliveries SET started = ?2 WHERE position = ?1";
+    let told = connection.execute(sql, rusqlite::params![delivery, count]);
+    assert_eq!(told, Ok(1));
+}
+
+fn count(store: &Sqlite, table: &str) -> usize {
+    let Mode::InMemory(writer) = &store.mode else {
+        panic!("it is in memory");
+    };
+    let sql = format!("SELECT count(*) FROM {table}");
+    let connection = &writer.lock().unwrap().connection;
+    connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn no_slice_of_retention_or_of_a_purge_follows_the_number_of_attempts() {
+    for purges in [false, true] {
+        let store = in_memory();
+        let hub = hub(&store).await;
+        let deliveries = ["evt_1", "evt_2", "evt_3"];
+        for (id, attempts) in deliveries.into_iter().zip([2_000, 10_000, 2_000]) {
+            let delivery = hub.live(&store, id, State::Delivered).await;
+            add_attempts(&store, delivery, attempts);
+        }
+        report_all(&store).await;
+        let client = store.endpoints(LANE).await.unwrap().remove(0);
+        if purges {
+            let job = job_of(JobKind::RemoveClient, &client);
+            store.remove_client(LANE, job).await.unwrap();
+        }
+
+        let (mut after, mut left, mut slices) = (0, vec![], 0);
+        while count(&store, "events") > 0 {
+            let before = count(&store, "attempts");
+            if purges {
+                store.purge(LANE, client.client).await.unwrap();
+            } else {
+                let retired = store.retire(LANE, after, at(50)).await.unwrap();
+                after = retired.next.unwrap_or(0);
+            }
+            left.push(count(&store, "attempts"));
+            assert!(before - left[slices] <= 4_096, "{left:?}");
+            slices += 1;
+            assert!(slices < 10, "it ends");
+        }
+        assert_eq!(left, [12_000, 7_904, 3_808, 2_000, 0]);
+    }
 }
 
 #[test]

@@ -144,8 +144,8 @@ async fn a_store_of_the_first_release_goes_on_where_it_was() {
     report_all(&store).await;
     let retired = store.retire(LANE, 0, at(1_750_000_005)).await.unwrap();
     assert_eq!(retired.removed, 2);
-    let job = crate::storage::conformance::job_of(
-        schema::webhooks::JobKind::RemoveClient,
+    let job = job_of(
+        JobKind::RemoveClient,
         &store.endpoints(LANE).await.unwrap()[0],
     );
     let client = job.client;
