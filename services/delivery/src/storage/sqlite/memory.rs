@@ -2,13 +2,15 @@
 
 use rusqlite::{Connection, Result, Transaction, params};
 
-use super::retention::{Keys, retire_events};
+use super::retention::{Keeps, retire_events};
 use super::writer::Write;
 use crate::domain::ids::Position;
 use crate::storage::{LANE, RETIRE_SLICE};
 
-/// Ended events that are kept.
+/// Ended events that are kept, beside the pages below.
 const ENDED_MAX: i64 = 10_000;
+/// Pages that ended undelivered and are kept: `/readyz` tells of them as long as they are there (R11).
+const MISSED_MAX: i64 = 10_000;
 /// Keys of either space that are kept of what left for others: a feed that is read again must not page it again.
 const KEYS_MAX: i64 = 10 * ENDED_MAX;
 /// Slices of one look. Two, so that what is open among them does not let the store grow.
@@ -38,11 +40,24 @@ impl Bound {
         }
         self.inserted = 0;
         for _ in 0..SLICES {
-            if count(tx, EVENTS)? - count(tx, OPEN)? <= ENDED_MAX {
+            let missed = count(tx, MISSED)?;
+            let ended = count(tx, EVENTS)? - count(tx, OPEN)? - missed;
+            let keeps = if missed > MISSED_MAX {
+                Keeps::Keys
+            } else if ended > ENDED_MAX {
+                Keeps::KeysAndMissedPages
+            } else {
                 break;
-            }
-            let retired = retire_events(tx, LANE, self.after, i64::MAX, Keys::Stay)?;
+            };
+            let retired = retire_events(tx, LANE, self.after, i64::MAX, keeps)?;
             self.after = retired.next.unwrap_or(0);
+            let forgotten = missed - count(tx, MISSED)?;
+            if forgotten > 0 {
+                tracing::warn!(
+                    forgotten,
+                    "pages that were not delivered are forgotten, memory holds no more of them"
+                );
+            }
         }
         if count(tx, KEYS)? - count(tx, EVENTS)? > KEYS_MAX {
             for oldest in OLDEST_KEYS {
@@ -56,6 +71,10 @@ impl Bound {
 
 const EVENTS: &str = "SELECT count(*) FROM events";
 const OPEN: &str = "SELECT count(*) FROM deliveries WHERE status <> 'delivered' AND status IN ('pending', 'failed')";
+/// Of the index `pages_undelivered` what is not open.
+const MISSED: &str = "SELECT count(*) FROM deliveries
+    WHERE from_hub = 1 AND status <> 'delivered' AND reason IS NOT 'already_delivered'
+        AND status NOT IN ('pending', 'failed')";
 const KEYS: &str = "SELECT (SELECT count(*) FROM keys) + (SELECT count(*) FROM page_keys)";
 /// Deletes some of the oldest that outlived their events.
 const OLDEST_KEYS: [&str; 2] = [

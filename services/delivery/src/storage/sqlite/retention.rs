@@ -61,14 +61,17 @@ pub(super) fn retire(
     before: Timestamp,
 ) -> Result<Retired> {
     forget_keys(tx, lane, before)?;
-    retire_events(tx, lane, after, micros(before), Keys::Go)
+    retire_events(tx, lane, after, micros(before), Keeps::Nothing)
 }
 
-/// Whether the key of a page leaves with it.
+/// What stays of what is old.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
-    Go,
-    Stay,
+pub(super) enum Keeps {
+    Nothing,
+    /// The key of a page, when the page leaves.
+    Keys,
+    /// A page, too, that nobody got.
+    KeysAndMissedPages,
 }
 
 pub(super) fn retire_events(
@@ -76,7 +79,7 @@ pub(super) fn retire_events(
     lane: Lane,
     after: Position,
     before: i64,
-    keys: Keys,
+    keeps: Keeps,
 ) -> Result<Retired> {
     let reported = reports_cursor(tx, lane)?;
     let (mut removed, mut next, mut seen) = (0, None, Seen::default());
@@ -90,7 +93,8 @@ pub(super) fn retire_events(
         let deliveries = of_event(tx, lane, candidate.position, candidate.fanout)?;
         let mut done = true;
         for delivery in &deliveries {
-            done &= has_left(tx, lane, *delivery, before, reported)?;
+            done &= has_left(tx, lane, *delivery, before, reported)?
+                && !(keeps == Keeps::KeysAndMissedPages && is_missed(tx, lane, *delivery)?);
         }
         let attempts = if done {
             attempts_of(tx, lane, &deliveries)?
@@ -107,7 +111,7 @@ pub(super) fn retire_events(
         next = Some(candidate.position);
         if done {
             remove(tx, lane, &candidate, &deliveries)?;
-            if keys == Keys::Go {
+            if keeps == Keeps::Nothing {
                 remove_page_key(tx, lane, &candidate)?;
             }
             removed += 1;
@@ -141,6 +145,16 @@ fn has_left(
         })
         .optional()?;
     Ok(left.is_none_or(|left| left == Some(true)))
+}
+
+/// Whether it is of a page that nobody got.
+fn is_missed(connection: &Connection, lane: Lane, delivery: Position) -> Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT 1 FROM deliveries WHERE lane = ? AND position = ?
+                AND from_hub = 1 AND status <> 'delivered' AND reason IS NOT 'already_delivered'",
+        )?
+        .exists(params![lane, delivery])
 }
 
 /// At least as many as are on record.

@@ -9,7 +9,7 @@ use schema::webhooks::JobKind;
 use super::checkpoint::Checkpoint;
 use super::read::{Walk, walk_deliveries, walk_events};
 use super::*;
-use crate::domain::transition::State;
+use crate::domain::transition::{Life, SkipReason, State};
 use crate::storage::conformance::{
     accept_of, at, change, ended, endpoint_of, hub, in_memory, job_of, put, report_all, run, seen,
     sqlite_in, started, stored, timers,
@@ -373,14 +373,7 @@ async fn memory_is_bounded_and_remembers_what_left_and_what_is_open_stays() {
         report_all(&store).await;
     }
 
-    let count = |table: &str| -> usize {
-        let Mode::InMemory(writer) = &store.mode else {
-            panic!("it is in memory");
-        };
-        let sql = format!("SELECT count(*) FROM {table}");
-        let connection = &writer.lock().unwrap().connection;
-        connection.query_row(&sql, [], |row| row.get(0)).unwrap()
-    };
+    let count = |table| count(&store, table);
     assert!(
         count("events") <= 10_001 + RETIRE_SLICE,
         "{}",
@@ -394,6 +387,31 @@ async fn memory_is_bounded_and_remembers_what_left_and_what_is_open_stays() {
         matches!(again[..], [Accepted::Duplicate { .. }]),
         "{again:?}"
     );
+}
+
+#[tokio::test]
+async fn memory_keeps_the_pages_that_nobody_got() {
+    let store = in_memory();
+    let hub = hub(&store).await;
+    let missed = (0..RETIRE_SLICE).map(|n| hub.skipped(&format!("evt_missed_{n}")));
+    let missed = hub.page(missed.collect());
+    store.take_in(missed).await.unwrap();
+    let many = 10_000 + 4 * RETIRE_SLICE;
+    for n in (0..many).step_by(RETIRE_SLICE) {
+        let events = (n..n + RETIRE_SLICE).map(|n| {
+            let mut event = hub.skipped(&format!("evt_{n}"));
+            event.accept.deliveries[0].life = Life::skipped(SkipReason::AlreadyDelivered, at(1));
+            event
+        });
+        store.take_in(hub.page(events.collect())).await.unwrap();
+        report_all(&store).await;
+    }
+
+    assert_eq!(
+        count(&store, "deliveries WHERE reason = 'too_old'"),
+        RETIRE_SLICE
+    );
+    assert!(count(&store, "events") <= 10_000 + 2 * RETIRE_SLICE);
 }
 
 /// Puts so many attempts of a delivery on record.
