@@ -591,6 +591,9 @@ pub trait Storage: Send + Sync {
     /// Looks at [`SCAN_MAX`] events at most.
     async fn events(&self, lane: Lane, filter: Filter) -> Result<Page<EventSummary>, Error>;
 
+    /// Without its attempts, which may be thousands. A removed client's is not there.
+    async fn summary(&self, id: DeliveryId) -> Result<Option<Summary>, Error>;
+
     /// With its ended attempts, oldest first. A removed client's is not there.
     async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Ended>)>, Error>;
 

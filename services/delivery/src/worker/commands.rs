@@ -54,8 +54,8 @@ impl Worker {
     }
 
     async fn carry_out(self: &Arc<Self>, id: DeliveryId, input: Input) -> Result<(), CommandFault> {
-        let found = self.outside.storage.delivery(id).await;
-        let (summary, _) = found
+        let found = self.outside.storage.summary(id).await;
+        let summary = found
             .map_err(|fault| self.refuse(fault))?
             .ok_or(CommandFault::Unknown)?;
         let live = self.registry.by_position(summary.endpoint);

@@ -333,6 +333,11 @@ impl Storage for Sqlite {
             .await
     }
 
+    async fn summary(&self, id: DeliveryId) -> Result<Option<Summary>, Error> {
+        self.query(move |connection| read::summary(connection, id))
+            .await
+    }
+
     async fn delivery(&self, id: DeliveryId) -> Result<Option<(Summary, Vec<Ended>)>, Error> {
         self.query(move |connection| read::delivery(connection, id))
             .await

@@ -301,10 +301,10 @@ pub(in crate::storage::sqlite) fn events(
     Ok(filler.page)
 }
 
-pub(in crate::storage::sqlite) fn delivery(
+pub(in crate::storage::sqlite) fn summary(
     connection: &Connection,
     id: DeliveryId,
-) -> Result<Option<(Summary, Vec<Ended>)>> {
+) -> Result<Option<Summary>> {
     let found = connection
         .prepare_cached(&format!(
             "SELECT {SUMMARY} FROM deliveries d {SUMMARY_JOINS} WHERE d.lane = ? AND d.delivery_id = ?"
@@ -313,7 +313,14 @@ pub(in crate::storage::sqlite) fn delivery(
             rows::summary(row, id.lane)
         })
         .optional()?;
-    let Some((summary, false)) = found else {
+    Ok(found.and_then(|(summary, client_removed)| (!client_removed).then_some(summary)))
+}
+
+pub(in crate::storage::sqlite) fn delivery(
+    connection: &Connection,
+    id: DeliveryId,
+) -> Result<Option<(Summary, Vec<Ended>)>> {
+    let Some(summary) = summary(connection, id)? else {
         return Ok(None);
     };
     let mut statement = connection.prepare_cached(&format!(
