@@ -110,8 +110,14 @@ impl Worker {
     /// refused it.
     pub(super) async fn put_back(self: &Arc<Self>, position: Position, number: u32) {
         self.outside.vitals.put_back.inc();
+        let known = self.outside.storage.load(LANE, vec![position]).await;
+        let known = known.ok().and_then(|mut loaded| loaded.pop());
+        let known = known.as_ref();
         tracing::error!(
             position,
+            correlation_id = known.map(|stored| display(&stored.event.correlation_id)),
+            event_id = known.map(|stored| display(&stored.event.event_id)),
+            delivery_id = known.map(|stored| display(&stored.delivery_id)),
             "an attempt left its delivery astray, it is put back"
         );
         let mut backoff = Backoff::up_to(PROMPT);
