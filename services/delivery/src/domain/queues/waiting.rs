@@ -225,7 +225,12 @@ impl Waiting {
         if let Some(unlike) = self.take_but(Some(kind), now) {
             return Some(unlike);
         }
-        let taken = self.take(now)?;
+        let aside = self.set_aside(position);
+        let another = self.take(now);
+        if let Some((class, kind, entry)) = aside {
+            self.pile(class).shelf(kind).heads.insert(entry);
+        }
+        let taken = another.or_else(|| self.take(now))?;
         if taken.entry.1 != position || taken.line.is_some() {
             return Some(taken);
         }
@@ -234,6 +239,24 @@ impl Waiting {
             self.put_back(taken);
         }
         another.or(Some(taken))
+    }
+
+    /// Leaves out a line's head that would be the next of its shelf; answers what to put back, and where.
+    fn set_aside(&mut self, position: Position) -> Option<(Class, Kind, Entry)> {
+        let piles = [
+            (Class::First, &mut self.first),
+            (Class::Retry, &mut self.retries),
+        ];
+        for (class, pile) in piles {
+            for shelf in &mut pile.shelves {
+                let head = shelf.heads.first().copied();
+                if let Some(entry) = head.filter(|entry| entry.1 == position) {
+                    shelf.heads.remove(&entry);
+                    return Some((class, shelf.kind, entry));
+                }
+            }
+        }
+        None
     }
 
     fn take_but(&mut self, but: Option<Kind>, now: i64) -> Option<Taken> {

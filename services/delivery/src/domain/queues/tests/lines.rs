@@ -382,3 +382,27 @@ fn lines_dissolve_when_order_is_strict_no_more() {
     assert_eq!(positions(&queues.take(now(0), 64)), [1]);
     assert_eq!((queues.open(), queues.oldest_due()), (4, Some(at(9))));
 }
+
+#[test]
+fn a_probe_is_the_head_of_another_line_than_the_last_where_one_is_due() {
+    let mut queues = queues([strict()]);
+    trip(&mut queues, 0, now(0));
+    for (line, position) in [(1, 1), (2, 2)] {
+        queues.insert(0, placed(line, position, false, 0), now(0));
+    }
+    let probe = |queues: &mut Queues, second| {
+        let turns = queues.take(now(second), 64);
+        answer(queues, &turns, FAILED, now(second));
+        for turn in &turns {
+            let line = turn.permit.line.unwrap();
+            queues.insert(0, placed(line, turn.position, true, 0), now(second));
+        }
+        positions(&turns)
+    };
+    assert_eq!(probe(&mut queues, 5), [1]);
+    assert_eq!(probe(&mut queues, 1_000), [2]);
+    assert_eq!(probe(&mut queues, 10_000), [1], "each in turn");
+    queues.supersede(0, 2, now(10_001));
+    assert_eq!(probe(&mut queues, 20_000), [1], "no other is due");
+    assert_eq!(queues.open_of(0), 1);
+}
