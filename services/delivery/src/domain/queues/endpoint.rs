@@ -169,14 +169,22 @@ impl Endpoint {
     }
 
     /// Whose turn it is, of what is due. Before a suspect goes, all that is on its way has ended, and nothing joins it; after
-    /// it as many others have their turn as may go at once.
+    /// it as many others have their turn as may go at once. A probe waits for nobody who hangs since before the breaker opened
+    /// (L3): another goes in the suspect's stead, and where none is due, the suspect beside those.
     fn next(&self, passed: i64) -> Option<Whose> {
         let is_due = |due: Option<i64>| due.is_some_and(|due| due <= passed);
-        let others = is_due(self.waiting.next_due());
-        if self.suspect_is_next(passed) {
-            return (self.in_flight == 0).then_some(Whose::Suspect);
+        let may_join = self.has_slot() && !self.is_alone;
+        let others = (may_join && is_due(self.waiting.next_due())).then_some(Whose::Others);
+        if !self.suspect_is_next(passed) {
+            return others;
         }
-        (others && self.has_slot() && !self.is_alone).then_some(Whose::Others)
+        if self.in_flight == 0 {
+            return Some(Whose::Suspect);
+        }
+        if !self.breaker.is_half_open() {
+            return None;
+        }
+        others.or(may_join.then_some(Whose::Suspect))
     }
 
     fn suspect_is_next(&self, passed: i64) -> bool {

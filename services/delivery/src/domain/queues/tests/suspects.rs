@@ -144,3 +144,34 @@ fn a_suspect_at_the_head_of_a_line_goes_alone() {
     queues.end(0, 1, 1, false, now(0));
     assert_eq!(positions(&queues.take(now(0), 64)), [2]);
 }
+
+#[test]
+fn a_suspect_keeps_no_probe_waiting_for_those_that_hang() {
+    let hanging = || {
+        let mut queues = queues([rules()]);
+        let hangs: Vec<_> = (0..4)
+            .map(|_| queues.reserve(0, None, now(0)).unwrap())
+            .collect();
+        trip(&mut queues, 0, now(0));
+        queues.insert(0, suspect(1, 0), now(0));
+        (queues, hangs)
+    };
+
+    let (mut queues, _hangs) = hanging();
+    queues.insert(0, item(2, 0), now(0));
+    let probe = queues.take(now(5), 64);
+    assert_eq!(positions(&probe), [2], "another goes in its stead");
+    assert!(probe[0].permit.probe && !probe[0].permit.alone);
+
+    let (mut queues, hangs) = hanging();
+    let probe = queues.take(now(5), 64);
+    assert_eq!(positions(&probe), [1], "no other is due");
+    assert!(probe[0].permit.probe && probe[0].permit.alone);
+    queues.insert(0, item(2, 0), now(5));
+    for permit in &hangs {
+        queues.release(permit, UNREACHABLE, now(6), 0.0);
+    }
+    assert!(queues.take(now(6), 64).is_empty(), "nothing joins it");
+    answer(&mut queues, &probe, GOOD, now(6));
+    assert_eq!(positions(&queues.take(now(6), 64)), [2]);
+}

@@ -266,8 +266,10 @@ impl Model {
         prop_assert!(!open, "S10: while its breaker is open");
         prop_assert!(!self.disabled.contains(&permit.endpoint));
         let out = self.out.iter();
+        // A probe goes beside those that hang since before the breaker opened (L3).
+        let hangs = |out: &Permit| permit.probe && out.generation < permit.generation && !out.alone;
         let company: Vec<_> = out
-            .filter(|(_, out, _)| out.endpoint == permit.endpoint)
+            .filter(|(_, out, _)| out.endpoint == permit.endpoint && !hangs(out))
             .collect();
         let alone = permit.alone || company.iter().any(|(_, permit, _)| permit.alone);
         prop_assert!(!alone || company.is_empty(), "a suspect has company");
