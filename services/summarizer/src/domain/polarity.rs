@@ -72,6 +72,7 @@ impl Polarities {
     }
 }
 
+/// `not_well` is in order.
 fn told<'a>(text: &Words, clause: &'a Clause, has_trouble: bool, not_well: &[usize]) -> Told<'a> {
     let has = |list: &[&str]| clause.words.clone().any(|at| stands_any(text, list, at));
     let is_of_issue = has_trouble || has(ISSUES);
@@ -79,7 +80,10 @@ fn told<'a>(text: &Words, clause: &'a Clause, has_trouble: bool, not_well: &[usi
         stands_any(text, ENDS, *at) && is_an_end(text, *at)
             || is_of_issue && ends_of_trouble(text, *at)
     });
-    let is_not_well = not_well.iter().any(|at| clause.words.contains(at));
+    let next = not_well.partition_point(|at| *at < clause.words.start);
+    let is_not_well = not_well
+        .get(next)
+        .is_some_and(|at| clause.words.contains(at));
     let past = has(PAST);
     Told {
         clause,
@@ -112,12 +116,8 @@ fn over(text: &Words, told: &[Told<'_>]) -> Vec<bool> {
     let mut label = false;
     let mut all_over = false;
     for (at, clause) in told.iter().enumerate() {
-        if clause.ends && !clause.relapses {
+        if clause.is_an_end() {
             over[at] = true;
-            let of = of_what(told, at);
-            for (earlier, over) in told[..at].iter().zip(&mut over) {
-                *over |= is_of_one_thing(of, &earlier.subjects);
-            }
             all_over = true;
             label |= is_label(text, told, at);
         } else if clause.has_trouble {
@@ -125,7 +125,52 @@ fn over(text: &Words, told: &[Told<'_>]) -> Vec<bool> {
             all_over &= over[at];
         }
     }
+    close_what_is_before(told, &mut over);
     over
+}
+
+/// From behind, so that each clause is looked at once: a long text may have thousands, and every one an end.
+fn close_what_is_before(told: &[Told<'_>], over: &mut [bool]) {
+    let mut ends = Ends::default();
+    for at in (0..told.len()).rev() {
+        over[at] |= ends.close(&told[at].subjects);
+        if told[at].is_an_end() {
+            ends.add(of_what(told, at));
+        }
+    }
+}
+
+impl Told<'_> {
+    fn is_an_end(&self) -> bool {
+        self.ends && !self.relapses
+    }
+}
+
+/// What the ends behind a place are of.
+#[derive(Default)]
+struct Ends {
+    any: bool,
+    of_everything: bool,
+    /// Each once, so that they are no more than the subjects there are.
+    subjects: Vec<&'static str>,
+}
+
+impl Ends {
+    fn add(&mut self, of: &[&'static str]) {
+        self.any = true;
+        self.of_everything |= of.is_empty();
+        for subject in of {
+            if !self.subjects.contains(subject) {
+                self.subjects.push(subject);
+            }
+        }
+    }
+
+    /// What is said of refunds says nothing of payments.
+    fn close(&self, subjects: &[&str]) -> bool {
+        let is_named = |subject: &&str| self.subjects.contains(subject);
+        self.of_everything || self.any && (subjects.is_empty() || subjects.iter().any(is_named))
+    }
 }
 
 /// What a clause is about: `refunds were failing, now healthy`.
@@ -136,11 +181,6 @@ fn of_what<'a>(told: &'a [Told<'_>], at: usize) -> &'a [&'static str] {
     } else {
         &told[at].subjects
     }
-}
-
-/// What is said of refunds says nothing of payments.
-fn is_of_one_thing(mine: &[&str], other: &[&str]) -> bool {
-    mine.is_empty() || other.is_empty() || mine.iter().any(|subject| other.contains(subject))
 }
 
 /// `Resolved: …`, `[RECOVERED] …`, `Status: resolved. …`

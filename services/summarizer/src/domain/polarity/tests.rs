@@ -198,3 +198,25 @@ fn a_long_text_of_nothing_but_negations_takes_no_longer_than_another() {
         );
     }
 }
+
+#[test]
+fn in_a_text_of_thousands_of_ends_the_ends_that_are_kept_are_no_more_than_the_subjects() {
+    let mut ends = super::Ends::default();
+    for _ in 0..10_000 {
+        ends.add(&["payments"]);
+        ends.add(&["refunds", "payments"]);
+    }
+    assert_eq!(ends.subjects, ["payments", "refunds"]);
+    assert!(ends.close(&["refunds"]) && ends.close(&[]));
+    assert!(!ends.close(&["payouts"]));
+
+    let fixed = "Payments were failing. ".to_owned() + &"fixed. ".repeat(9_000);
+    let failing = "fixed. ".repeat(9_000) + "Payments are failing";
+    assert_each(&[
+        (&fixed, Info),
+        (
+            &failing,
+            summarize("Payments are failing").suggested_severity,
+        ),
+    ]);
+}
