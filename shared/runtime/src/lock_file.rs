@@ -18,18 +18,23 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock and writes process and service into the file.
+    /// Takes the lock and writes process and service into the file, if it can: a disk that is full keeps nobody from
+    /// starting for want of a name.
     ///
     /// # Errors
     /// When another process holds it, which is named as far as it is known.
     pub fn take(path: &Path, service: &str) -> anyhow::Result<Self> {
-        let mut file = File::options()
+        let file = File::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(path)
             .with_context(|| format!("opening {}", path.display()))?;
+        Self::hold(file, path, service)
+    }
+
+    fn hold(mut file: File, path: &Path, service: &str) -> anyhow::Result<Self> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -43,7 +48,9 @@ impl LockFile {
                 return Err(fault).with_context(|| format!("locking {}", path.display()));
             }
         }
-        sign(&mut file, service).with_context(|| format!("writing {}", path.display()))?;
+        if let Err(fault) = sign(&mut file, service) {
+            tracing::warn!(path = %path.display(), %fault, "a lock does not say who holds it");
+        }
         Ok(Self { _held: file })
     }
 }
@@ -80,6 +87,21 @@ mod tests {
 
         let told = format!("another process (delivery, pid {})", std::process::id());
         assert!(refused.ends_with(&told), "{refused}");
+        LockFile::take(&path, "delivery").unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_signed_is_held_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db.lock");
+        std::fs::write(&path, "").unwrap();
+        let mut unwritable = File::open(&path).unwrap();
+        assert!(sign(&mut unwritable, "delivery").is_err());
+
+        let first = LockFile::hold(unwritable, &path, "delivery").unwrap();
+
+        LockFile::take(&path, "delivery").unwrap_err();
+        drop(first);
         LockFile::take(&path, "delivery").unwrap();
     }
 
