@@ -74,7 +74,10 @@ impl Guard {
 
     /// Lets the request through, with what its caller may see written to its extensions.
     fn admit(&self, head: &mut Parts) -> Result<(), Refusal> {
-        framing::check(head).map_err(Refusal::closing)?;
+        framing::check(head).map_err(|problem| {
+            self.count_several_signatures(head);
+            Refusal::closing(problem)
+        })?;
         if !self.keys.are_needed() {
             self.hosts.check(head).map_err(Refusal::closing)?;
         }
@@ -102,16 +105,28 @@ impl Guard {
 
     /// Anybody may post as Stripe: who did not even sign keeps no room for a body.
     fn check_signature_header(&self, head: &Parts) -> Result<(), Refusal> {
-        if head.uri.path() != names::INGEST_STRIPE || head.method != Method::POST {
+        if !is_from_stripe(head) {
             return Ok(());
         }
         let lines = head.headers.get_all(names::STRIPE_SIGNATURE).into_iter();
         let now_unix = self.clock.now().as_second();
         check_header(lines.map(HeaderValue::as_bytes), now_unix).map_err(|refusal| {
-            let reason = [refusal.to_string()];
-            self.signature_refusals.with_label_values(&reason).inc();
+            self.count_signature_refusal(refusal);
             Refusal::closing(Code::InvalidSignature.because(ADVICE))
         })
+    }
+
+    /// Several lines are refused as framing, before the signature is looked at; whoever watches the reasons finds them.
+    fn count_several_signatures(&self, head: &Parts) {
+        let lines = head.headers.get_all(names::STRIPE_SIGNATURE).iter();
+        if is_from_stripe(head) && lines.count() > 1 {
+            self.count_signature_refusal(signature::stripe::Refusal::SeveralHeaders);
+        }
+    }
+
+    fn count_signature_refusal(&self, refusal: signature::stripe::Refusal) {
+        let reason = [refusal.to_string()];
+        self.signature_refusals.with_label_values(&reason).inc();
     }
 
     /// Whether `/readyz` is told in full. Without keys a foreign name gets it too, as probes need, but not the whole.
@@ -144,6 +159,10 @@ impl Guard {
         };
         rate.take(&payer).map_err(Refusal::rate_limited)
     }
+}
+
+fn is_from_stripe(head: &Parts) -> bool {
+    head.uri.path() == names::INGEST_STRIPE && head.method == Method::POST
 }
 
 impl Refusal {

@@ -226,6 +226,7 @@ async fn what_the_header_of_a_stripe_post_shows_wrong_is_refused_before_its_body
         format!("stripe-signature: t={},v1={tag}\r\n", now - 301),
         format!("stripe-signature: t={},v1={tag}\r\n", now + 400),
         format!("stripe-signature: t={now},v1={}\r\n", &tag[1..]),
+        format!("stripe-signature: t={now},v1={tag}\r\n").repeat(2),
     ];
     for line in &lines {
         let head = format!(
@@ -246,7 +247,12 @@ async fn what_the_header_of_a_stripe_post_shows_wrong_is_refused_before_its_body
     let client = http_client::single_try(Duration::from_secs(5));
     let metrics = client.get(gateway.url("/metrics")).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    for (reason, count) in [("missing", 1), ("out_of_tolerance", 2), ("mismatch", 0)] {
+    for (reason, count) in [
+        ("missing", 1),
+        ("out_of_tolerance", 2),
+        ("several_headers", 1),
+        ("mismatch", 0),
+    ] {
         let series = format!("stripe_signature_refusals_total{{reason=\"{reason}\"}} {count}\n");
         assert!(metrics.contains(&series), "{series} {metrics}");
     }
