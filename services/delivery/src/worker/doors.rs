@@ -1,6 +1,7 @@
 //! Where our own services are, looked up again and again: a name may get another address, or further ones.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,8 +15,14 @@ use crate::domain::egress::{Doors, EndpointUrl, Place};
 
 /// Between two looks: so long a replica that has just come is not known.
 const ROUND: Duration = Duration::from_secs(2);
+/// How many answers may leave an address out before it is forgotten, five minutes of rounds: a server may tell a part of
+/// the addresses at a time. Answers are counted, and not minutes, so that none is forgotten while nobody answers.
+const LEFT_OUT_MAX: u64 = 300 / ROUND.as_secs();
 /// How long a start waits for the first look.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// The addresses of a name, each with how many answers have left it out since it was told.
+type Told = HashMap<SocketAddr, u64>;
 
 /// What is known of where our services answer. By default there is none.
 #[derive(Default)]
@@ -28,8 +35,8 @@ pub struct OwnDoors {
 
 #[derive(Default)]
 struct Found {
-    /// Of each place, at the last look that found something; before the first its literal address, or none.
-    of_places: Vec<Vec<SocketAddr>>,
+    /// Of each place whose name was looked up.
+    of_places: Vec<Told>,
     /// Where this process listens.
     own: Option<SocketAddr>,
 }
@@ -38,9 +45,8 @@ impl OwnDoors {
     /// Behind these URLs. Names are not known before the first look.
     pub fn behind<'a>(urls: impl IntoIterator<Item = &'a Url>) -> Self {
         let places: Vec<_> = urls.into_iter().filter_map(Place::of).collect();
-        let literals = places.iter().map(|place| Vec::from_iter(place.literal()));
         let found = Found {
-            of_places: literals.collect(),
+            of_places: vec![Told::new(); places.len()],
             own: None,
         };
         let doors = doors(&places, &found);
@@ -105,11 +111,11 @@ impl OwnDoors {
                 return;
             };
             let port = place.port();
-            let with_port = |address| SocketAddr::new(address, port);
-            let addresses: Vec<SocketAddr> = addresses.into_iter().map(with_port).collect();
+            let answer = addresses.into_iter();
+            let answer = answer.map(|address| SocketAddr::new(address, port));
             self.change(|found| {
-                if let Some(before) = found.of_places.get_mut(at) {
-                    *before = addresses;
+                if let Some(told) = found.of_places.get_mut(at) {
+                    hear(told, answer);
                 }
             });
         });
@@ -129,14 +135,23 @@ impl OwnDoors {
     }
 }
 
+/// Takes an answer in. What it leaves out is kept for as many more.
+fn hear(told: &mut Told, answer: impl Iterator<Item = SocketAddr>) {
+    told.retain(|_, left_out| {
+        *left_out += 1;
+        *left_out <= LEFT_OUT_MAX
+    });
+    told.extend(answer.map(|address| (address, 0)));
+}
+
 fn doors(places: &[Place], found: &Found) -> Doors {
     let mut doors = Doors::default();
-    for (place, addresses) in places.iter().zip(&found.of_places) {
-        if addresses.is_empty() {
+    for (place, told) in places.iter().zip(&found.of_places) {
+        if told.is_empty() && place.literal().is_none() {
             doors.add_unknown(place.port());
         }
-        for address in addresses {
-            doors.add(*address, is_here(address.ip()));
+        for address in told.keys().copied().chain(place.literal()) {
+            doors.add(address, is_here(address.ip()));
         }
     }
     if let Some(own) = found.own {
@@ -145,10 +160,29 @@ fn doors(places: &[Place], found: &Found) -> Doors {
     doors
 }
 
-/// Whether it is an address of this machine: only to such a one can a socket be bound. Nothing is sent.
+/// Whether it is an address of this machine. Nothing is sent.
 fn is_here(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified() || is_its_own_source(address)
 }
+
+/// Whether a packet to the address may leave from it. A bind alone says nothing where `ip_nonlocal_bind` is set. Beyond it,
+/// the kernel takes no foreign source for IPv4; asked which it would choose, it tells the first address of a network for
+/// each of ours in it. For IPv6 it takes any, and chooses the address itself where it is ours.
+fn is_its_own_source(address: IpAddr) -> bool {
+    let from = match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind((from, 0)).and_then(|socket| {
+        socket.connect((address, ANY_PORT))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == address)
+}
+
+/// Of a packet that is never sent: the kernel wants one.
+const ANY_PORT: u16 = 9;
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +215,42 @@ mod tests {
             assert_eq!(hold(&doors, address), ours, "{address}");
         }
         assert!(doors.have_port(3004) && !doors.have_port(4000));
+    }
+
+    #[test]
+    fn an_address_that_answers_leave_out_is_kept_for_as_many_as_five_minutes_have() {
+        let address = |last| SocketAddr::from(([10, 0, 0, last], 3000));
+        let mut told = Told::new();
+        hear(&mut told, [address(1), address(2)].into_iter());
+        for _ in 0..LEFT_OUT_MAX {
+            hear(&mut told, [address(1)].into_iter());
+            assert!(told.contains_key(&address(2)));
+        }
+
+        hear(&mut told, [address(1)].into_iter());
+
+        assert_eq!(Vec::from_iter(told.keys()), [&address(1)]);
+        assert_eq!(
+            ROUND * u32::try_from(LEFT_OUT_MAX).unwrap(),
+            Duration::from_secs(300)
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_not_here() {
+        for (address, here) in [
+            ("127.0.0.1", true),
+            ("127.8.8.8", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("192.0.2.7", false),
+            ("8.8.8.8", false),
+            ("2001:db8::7", false),
+        ] {
+            assert_eq!(is_here(address.parse().unwrap()), here, "{address}");
+        }
     }
 
     #[test]
