@@ -177,10 +177,13 @@ mod tests {
             tls::config(),
         );
         let url = |name: &str| format!("http://{name}.example:{port}/hook");
-        let hanging: Vec<_> = (0..HANGING)
-            .map(|number| tokio::spawn(client.post(url(&format!("hang-{number}"))).send()))
-            .collect();
-        server.until_hanging(HANGING).await;
+        let mut hanging = Vec::new();
+        while hanging.len() < HANGING {
+            let next = hanging.len();
+            let post = |number| tokio::spawn(client.post(url(&format!("hang-{number}"))).send());
+            hanging.extend((next..next + Server::PORTION).map(post));
+            server.until_hanging(hanging.len()).await;
+        }
 
         let began = Instant::now();
         let answer = client.post(url("new")).send().await.unwrap();
@@ -190,5 +193,16 @@ mod tests {
             let fault = hung.await.unwrap().unwrap_err();
             assert_eq!(failure_code(&fault), "dns_error", "{fault:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_hangs_with_search_domains_is_told_as_one() {
+        let server = Server::start().await;
+        let names = Names::searching(server.address, &["a.example.", "b.example."], "");
+        let client = over(LookUp::new(permits(|_, _| true), names), tls::config());
+
+        let fault = client.post("http://hang/hook").send().await.unwrap_err();
+
+        assert_eq!(failure_code(&fault), "dns_error", "{fault:?}");
     }
 }

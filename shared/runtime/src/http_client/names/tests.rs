@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hickory_resolver::config::ConnectionConfig;
@@ -12,14 +11,26 @@ use super::*;
 impl Names {
     /// Asks this server, and the system nothing.
     pub(in super::super) fn of(server: SocketAddr) -> Self {
+        Self::searching(server, &[], "")
+    }
+
+    /// Asks this server, with these search domains, after these lines of hosts.
+    pub(in super::super) fn searching(server: SocketAddr, domains: &[&str], hosts: &str) -> Self {
         let mut connection = ConnectionConfig::udp();
         connection.port = server.port();
         let server = NameServerConfig::new(server.ip(), true, vec![connection]);
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let domains = domains.iter().map(|domain| domain.parse().unwrap());
+        let config = ResolverConfig::from_parts(None, domains.collect(), vec![server]);
         let resolver = asking(config, ResolverOpts::default()).unwrap();
+        let mut pinned = Hosts::default();
+        pinned.read_hosts_conf(hosts.as_bytes()).unwrap();
+        let read = Read {
+            hosts: Arc::new(pinned),
+            resolver,
+        };
         let stamp = READ.map(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
         Self {
-            read: Mutex::new(Some((stamp, resolver))),
+            read: Mutex::new(Some((stamp, read))),
         }
     }
 }
@@ -33,6 +44,9 @@ pub(in super::super) struct Server {
 }
 
 impl Server {
+    /// So many may ask at once: what comes beyond its buffer, a socket drops.
+    pub(in super::super) const PORTION: usize = 50;
+
     pub(in super::super) async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -98,16 +112,38 @@ async fn this_machine_is_known_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_name_that_hangs_ends_before_a_connection_would() {
+async fn a_name_that_hangs_ends_before_a_connection_would_however_many_domains_are_searched() {
     let server = Server::start().await;
-    let began = Instant::now();
-    assert!(
-        Names::of(server.address)
-            .look_up("hang.example")
-            .await
-            .is_err()
-    );
-    assert!(began.elapsed() < super::super::CONNECT_TIMEOUT);
+    for domains in [&[][..], &["a.example.", "b.example.", "c.example."]] {
+        let names = Names::searching(server.address, domains, "");
+        for name in ["hang", "hang.example"] {
+            let began = Instant::now();
+            assert!(names.look_up(name).await.is_err());
+            let waited = began.elapsed();
+            assert!(
+                waited < super::super::CONNECT_TIMEOUT,
+                "{name}, {domains:?}: {waited:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_in_the_hosts_waits_for_no_server() {
+    const HOSTS: &str = "192.0.2.1 hang hang.example\n2001:db8::2 hang-six\n192.0.2.3 hang-both\n2001:db8::3 hang-both";
+    let server = Server::start().await;
+    let names = Names::searching(server.address, &["a.example."], HOSTS);
+    for (name, addresses) in [
+        ("hang", &["192.0.2.1"][..]),
+        ("HANG.example", &["192.0.2.1"]),
+        ("hang-six", &["2001:db8::2"]),
+        ("hang-both", &["192.0.2.3", "2001:db8::3"]),
+    ] {
+        let found = names.look_up(name).await.unwrap();
+        let found: Vec<String> = found.iter().map(IpAddr::to_string).collect();
+        assert_eq!(found, addresses, "{name}");
+    }
+    assert_eq!(*server.hanging.borrow(), 0);
 }
 
 #[tokio::test]
@@ -115,13 +151,16 @@ async fn hundreds_of_names_that_hang_delay_no_other() {
     const HANGING: usize = 500;
     let mut server = Server::start().await;
     let names = Arc::new(Names::of(server.address));
-    let hanging: Vec<_> = (0..HANGING)
-        .map(|number| {
-            let names = Arc::clone(&names);
-            tokio::spawn(async move { names.look_up(&format!("hang-{number}.example")).await })
-        })
-        .collect();
-    server.until_hanging(HANGING).await;
+    let look_up = |number| {
+        let names = Arc::clone(&names);
+        tokio::spawn(async move { names.look_up(&format!("hang-{number}.example")).await })
+    };
+    let mut hanging = Vec::new();
+    while hanging.len() < HANGING {
+        let next = hanging.len();
+        hanging.extend((next..next + Server::PORTION).map(look_up));
+        server.until_hanging(hanging.len()).await;
+    }
 
     for number in 0..10 {
         let began = Instant::now();
