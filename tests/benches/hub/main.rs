@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use axum::{Json, Router};
 use clients::event_store::EventStore;
 use runtime::clock::Clock;
 use runtime::config::List;
@@ -75,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
 /// Reads the same body and answers; nothing else.
 async fn bare() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let handler = async |_body: bytes::Bytes| axum::Json(serde_json::json!({ "received": true }));
+    let handler = async |_body: bytes::Bytes| Json(serde_json::json!({ "received": true }));
     let router = Router::new().route(names::INGEST_STRIPE, post(handler));
     say(&listener.local_addr()?.to_string())?;
     axum::serve(listener, router).await.context("serving")
@@ -252,15 +252,13 @@ async fn latency(table: &mut Table) -> anyhow::Result<()> {
             "/page",
             post(
                 async |State(pages): State<Arc<Mutex<HashMap<String, Instant>>>>,
-                       headers: http::HeaderMap| {
+                       Json(event): Json<Event>| {
                     let arrived = Instant::now();
-                    if let Some(id) = headers.get("webhook-id").and_then(|id| id.to_str().ok()) {
-                        pages
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .entry(id.to_owned())
-                            .or_insert(arrived);
-                    }
+                    pages
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(event.event_id.to_string())
+                        .or_insert(arrived);
                     http::StatusCode::ACCEPTED
                 },
             ),
@@ -455,7 +453,8 @@ async fn newest_page(hub: &Hub) -> anyhow::Result<(Duration, Duration)> {
     let mut latencies = Vec::new();
     for _ in 0..2_000 {
         let asked = Instant::now();
-        let page = client.get(&url).send().await?.error_for_status()?;
+        let request = client.get(&url).header(names::INTERNAL_KEY, INTERNAL_KEY);
+        let page = request.send().await?.error_for_status()?;
         http_client::read_body(page, 16 << 20).await?;
         latencies.push(asked.elapsed());
     }

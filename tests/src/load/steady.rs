@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::ensure;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{Connection, exchange};
 
@@ -39,11 +40,9 @@ pub async fn run(
         "{addr} is not a loopback address: this generator is for one's own machine"
     );
     let idle: Arc<Mutex<Vec<Connection>>> = Arc::default();
-    let began = Instant::now();
+    let mut due = plan(per_second, total);
     let mut sending = JoinSet::new();
-    for number in 0..total {
-        let planned = began + Duration::from_secs(1) * u32::try_from(number)? / per_second;
-        sleep_until(planned).await;
+    while let Some((number, planned)) = due.recv().await {
         let (request, idle) = (make_request(number), Arc::clone(&idle));
         sending.spawn(async move {
             let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +61,25 @@ pub async fn run(
         acknowledged.push(sent??);
     }
     Ok(acknowledged)
+}
+
+/// Tells each number at its moment. A thread of its own keeps the time: tokio's timer is up to a millisecond late, which
+/// is as long as what is measured.
+fn plan(per_second: u32, total: u64) -> UnboundedReceiver<(u64, Instant)> {
+    let (tell, due) = unbounded_channel();
+    let began = Instant::now();
+    std::thread::spawn(move || {
+        let period = Duration::from_secs(1) / per_second;
+        let mut planned = began;
+        for number in 0..total {
+            std::thread::sleep(planned.saturating_duration_since(Instant::now()));
+            if tell.send((number, planned)).is_err() {
+                return;
+            }
+            planned += period;
+        }
+    });
+    due
 }
 
 #[cfg(test)]
