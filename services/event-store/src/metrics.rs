@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
-use runtime::metrics::Metrics;
+use runtime::metrics::{Metrics, at_zero};
 use schema::intake::Receipt;
 use schema::{Kind, Severity};
 
@@ -41,17 +41,6 @@ pub struct CommitMetrics {
 }
 
 const OUTCOMES: [&str; 4] = ["stored", "duplicate", "rejected", "unavailable"];
-
-/// Counters that stand at 0 from the start, so that the first of each shows as a rise.
-fn at_zero<'a>(
-    counters: IntCounterVec,
-    values: impl IntoIterator<Item = &'a str>,
-) -> IntCounterVec {
-    for value in values {
-        counters.with_label_values(&[value]);
-    }
-    counters
-}
 
 impl StoreMetrics {
     pub fn new(metrics: &Metrics) -> Self {

@@ -18,6 +18,18 @@ const BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
 ];
 
+/// Counters that stand at 0 from the start, for every value of their one label that is known: what counts first would else be
+/// seen by nobody who looks for an increase.
+pub fn at_zero<'a>(
+    counters: IntCounterVec,
+    values: impl IntoIterator<Item = &'a str>,
+) -> IntCounterVec {
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    counters
+}
+
 /// A service's metrics. Cheap to clone; every handle counts into the same registry.
 #[derive(Clone)]
 pub struct Metrics {

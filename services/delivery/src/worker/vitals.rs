@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
-use runtime::metrics::Metrics;
+use runtime::metrics::{Metrics, at_zero};
 use tokio::time::Instant;
 
 use crate::domain::pages::Undelivered;
@@ -224,18 +224,6 @@ impl Vitals {
     fn lock(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Every value that is known stands at 0 from the start: what counts first would else be seen by nobody who looks for an
-/// increase.
-fn at_zero<'a>(
-    counters: IntCounterVec,
-    values: impl IntoIterator<Item = &'a str>,
-) -> IntCounterVec {
-    for value in values {
-        counters.with_label_values(&[value]);
-    }
-    counters
 }
 
 /// Whole seconds from then to now, never negative.
