@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delivery::domain::queues::{Answer, Permit};
+use delivery::domain::queues::{Feedback, Permit};
 use delivery::domain::transition::Input;
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -177,7 +177,7 @@ impl Worker {
         }
     }
 
-    fn release(&mut self, flight: &mut Flight, answer: Option<Answer>, shared: &mut Shared) {
+    fn release(&mut self, flight: &mut Flight, answer: Option<Feedback>, shared: &mut Shared) {
         let permit = flight.permit.take();
         let reign = self
             .reign

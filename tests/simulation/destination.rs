@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use delivery::domain::queues::Answer;
-use delivery::domain::result::Verdict;
+use delivery::domain::queues::Feedback;
+use delivery::domain::verdict::Verdict;
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -46,12 +46,12 @@ impl Outcome {
     }
 
     /// What the queues are told.
-    pub(crate) fn answer(self, took: Duration, now: Timestamp) -> Answer {
+    pub(crate) fn answer(self, took: Duration, now: Timestamp) -> Feedback {
         match self {
-            Self::Accepted | Self::Gone => Answer::Lives { took },
-            Self::Broken => Answer::Failed,
-            Self::LostReply | Self::Refused => Answer::Unreachable,
-            Self::Throttled(seconds) => Answer::Throttled {
+            Self::Accepted | Self::Gone => Feedback::Lives { took },
+            Self::Broken => Feedback::Failed,
+            Self::LostReply | Self::Refused => Feedback::Unreachable,
+            Self::Throttled(seconds) => Feedback::Throttled {
                 until: Some(now + SignedDuration::from_secs(seconds.into())),
             },
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use delivery::domain::queues::{Answer, Capacity, Class, Item, Kind, Permit, Place, Queues, Rules};
+use delivery::domain::queues::{
+    Capacity, Class, Feedback, Item, Kind, Permit, Place, Queues, Rules,
+};
 
 use super::bugs::Bug;
 use super::invariants::Invariant;
@@ -201,7 +203,7 @@ impl Reign {
     pub(crate) fn release(
         &mut self,
         permit: &Permit,
-        answer: Option<Answer>,
+        answer: Option<Feedback>,
         jitter: f64,
         shared: &mut Shared,
     ) {
@@ -213,7 +215,7 @@ impl Reign {
         // Where an epoch is used twice, what an earlier reign took comes back to a later one.
         watch.out = watch.out.saturating_sub(1);
         watch.probes = watch.probes.saturating_sub(u32::from(permit.probe));
-        watch.has_lived |= matches!(answer, Some(Answer::Lives { .. }));
+        watch.has_lived |= matches!(answer, Some(Feedback::Lives { .. }));
         if before != "open" && self.queues.breaker(key) == "open" {
             watch.opened_at = Some(now.mono);
             shared.note(|| format!("    endpoint {endpoint}: the breaker opens"));

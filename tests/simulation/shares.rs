@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delivery::domain::now::Now;
-use delivery::domain::queues::{Answer, Capacity, Class, Item, Kind, Permit, Queues, Rules};
-use delivery::domain::result::Verdict;
+use delivery::domain::queues::{Capacity, Class, Feedback, Item, Kind, Permit, Queues, Rules};
 use delivery::domain::schedule::Policy;
 use delivery::domain::transition::{Effect, Input, Life, transition};
+use delivery::domain::verdict::Verdict;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -230,14 +230,14 @@ impl Trial {
         }
     }
 
-    fn answer(&self, fails: bool) -> (Verdict, Answer) {
+    fn answer(&self, fails: bool) -> (Verdict, Feedback) {
         let took = ANSWERS_AFTER;
         match (fails, self.case.fails_by) {
-            (false, _) => (Verdict::Success, Answer::Lives { took }),
-            (true, FailsBy::Status) => (Verdict::of_response(500, None), Answer::Failed),
+            (false, _) => (Verdict::Success, Feedback::Lives { took }),
+            (true, FailsBy::Status) => (Verdict::of_response(500, None), Feedback::Failed),
             (true, FailsBy::Refusal) => (
                 Verdict::of_transport("connection_refused"),
-                Answer::Unreachable,
+                Feedback::Unreachable,
             ),
         }
     }

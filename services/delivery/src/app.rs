@@ -21,11 +21,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::domain::asked::Defaults;
 use crate::domain::endpoint::{
     Confidential, Endpoint, MAX_IN_FLIGHT, ONCALL, PAGE_TYPE, Pattern, Settings,
 };
 use crate::domain::ids::{EndpointId, PAGERDUTY};
+use crate::domain::requests::Defaults;
 use crate::http;
 use crate::storage::{self, Options, Storage};
 use crate::worker::send::Senders;

@@ -14,7 +14,7 @@ pub use nets::{Nets, NetsFault};
 
 /// Of an endpoint's URL, in bytes; also once what lies beyond ASCII is escaped.
 const URL_MAX: usize = 2_048;
-const TOO_LONG: UrlFault = UrlFault::InvalidUrl("longer than 2048 bytes");
+const TOO_LONG: UrlRefusal = UrlRefusal::InvalidUrl("longer than 2048 bytes");
 /// Below 1024, only these.
 const PORTS: [u16; 3] = [80, 443, 8443];
 /// Names under which nobody outside is found.
@@ -55,7 +55,7 @@ pub fn permits(need: Need, address: IpAddr, nets: &Nets) -> bool {
 
 /// Why a URL is not taken: what is wrong, and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
+pub enum UrlRefusal {
     /// It is none, or none that could be sent to.
     #[error("{0}")]
     InvalidUrl(&'static str),
@@ -64,7 +64,7 @@ pub enum UrlFault {
     Forbidden(&'static str),
 }
 
-impl UrlFault {
+impl UrlRefusal {
     /// The problem's code.
     pub fn code(self) -> &'static str {
         match self {
@@ -139,13 +139,13 @@ impl fmt::Debug for EndpointUrl {
 }
 
 /// Takes a client's URL. Its name is not resolved: that is checked at each connect.
-pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlFault> {
+pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlRefusal> {
     let authority = authority(text)?;
-    let mut url =
-        Url::parse(text).map_err(|_| UrlFault::InvalidUrl("not a URL: write https://HOST/PATH"))?;
+    let mut url = Url::parse(text)
+        .map_err(|_| UrlRefusal::InvalidUrl("not a URL: write https://HOST/PATH"))?;
     without_trailing_dot(&mut url)?;
     if url.port() == Some(0) {
-        return Err(UrlFault::InvalidUrl("there is no port 0"));
+        return Err(UrlRefusal::InvalidUrl("there is no port 0"));
     }
     if url.as_str().len() > URL_MAX {
         return Err(TOO_LONG);
@@ -156,17 +156,17 @@ pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlFault> {
     // A name may lead into a network that was opened; whether it does is seen when it is resolved.
     let http_open = in_nets || (url.literal().is_none() && !nets.is_empty());
     if url.is_plain_http() && !http_open {
-        return Err(UrlFault::Forbidden(
+        return Err(UrlRefusal::Forbidden(
             "plain http is not open to this host: use https",
         ));
     }
     if authority.contains('@') {
-        return Err(UrlFault::Forbidden(
+        return Err(UrlRefusal::Forbidden(
             "a user or password in the URL is not sent: use a header of the endpoint",
         ));
     }
     if url.0.fragment().is_some() {
-        return Err(UrlFault::Forbidden(
+        return Err(UrlRefusal::Forbidden(
             "a fragment is never sent: leave out what begins with #",
         ));
     }
@@ -177,29 +177,31 @@ pub fn parse(text: &str, nets: &Nets) -> Result<EndpointUrl, UrlFault> {
 
 /// The part between `//` and the path, of a text that can be a URL of ours. Looks at the text itself: a URL's parser
 /// drops tabs and line ends, adds slashes, and passes over a userinfo that is empty.
-fn authority(text: &str) -> Result<&str, UrlFault> {
+fn authority(text: &str) -> Result<&str, UrlRefusal> {
     if text.len() > URL_MAX {
         return Err(TOO_LONG);
     }
     let stray = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'\\';
     if text.bytes().any(stray) {
-        return Err(UrlFault::InvalidUrl(
+        return Err(UrlRefusal::InvalidUrl(
             "has a space, a control character or a backslash: write it as %HH, or leave it out",
         ));
     }
     let Some((scheme, rest)) = text.split_once(':').filter(|(text, _)| is_scheme(text)) else {
-        return Err(UrlFault::InvalidUrl("begins with no scheme: use https://"));
+        return Err(UrlRefusal::InvalidUrl(
+            "begins with no scheme: use https://",
+        ));
     };
     if !["https", "http"]
         .iter()
         .any(|ours| scheme.eq_ignore_ascii_case(ours))
     {
-        return Err(UrlFault::Forbidden("not an HTTP URL: use https"));
+        return Err(UrlRefusal::Forbidden("not an HTTP URL: use https"));
     }
     let authority = rest.strip_prefix("//").unwrap_or_default();
     match authority.split(['/', '?', '#']).next() {
         Some(authority) if !authority.is_empty() => Ok(authority),
-        _ => Err(UrlFault::InvalidUrl(
+        _ => Err(UrlRefusal::InvalidUrl(
             "names no host: write https://HOST/PATH",
         )),
     }
@@ -214,8 +216,8 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// A name as resolvers know it: lower case and ASCII by now, without the dot that may end it.
-fn without_trailing_dot(url: &mut Url) -> Result<(), UrlFault> {
-    const NO_NAME: UrlFault = UrlFault::InvalidUrl("its host cannot be a name of the DNS");
+fn without_trailing_dot(url: &mut Url) -> Result<(), UrlRefusal> {
+    const NO_NAME: UrlRefusal = UrlRefusal::InvalidUrl("its host cannot be a name of the DNS");
     let Some(Host::Domain(told)) = url.host() else {
         return Ok(());
     };
@@ -235,22 +237,22 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && label.bytes().all(known)
 }
 
-fn check_port(url: &Url, in_nets: bool) -> Result<(), UrlFault> {
+fn check_port(url: &Url, in_nets: bool) -> Result<(), UrlRefusal> {
     let open = |port| in_nets || port >= 1024 || PORTS.contains(&port);
     if url.port_or_known_default().is_some_and(open) {
         return Ok(());
     }
-    Err(UrlFault::Forbidden(
+    Err(UrlRefusal::Forbidden(
         "this port is not for webhooks: use 443, 80, 8443 or one from 1024 on",
     ))
 }
 
-fn check_host(url: &EndpointUrl, nets: &Nets) -> Result<(), UrlFault> {
+fn check_host(url: &EndpointUrl, nets: &Nets) -> Result<(), UrlRefusal> {
     match url.literal() {
-        Some(address) if !permits(url.need(), address, nets) => Err(UrlFault::Forbidden(
+        Some(address) if !permits(url.need(), address, nets) => Err(UrlRefusal::Forbidden(
             "this address is not on the internet: use one that is public",
         )),
-        None if url.need() == Need::InNets && nets.is_empty() => Err(UrlFault::Forbidden(
+        None if url.need() == Need::InNets && nets.is_empty() => Err(UrlRefusal::Forbidden(
             "this name means nothing on the internet: use one that is public",
         )),
         _ => Ok(()),

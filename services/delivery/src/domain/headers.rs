@@ -27,14 +27,14 @@ const RESERVED_PREFIXES: [&str; 4] = ["content-", "proxy-", "webhook-", "x-signa
 /// Why a header is not taken. What it says is never told: it may be a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("header {name:?}: {why}")]
-pub struct HeaderFault {
+pub struct HeaderRefusal {
     /// As it was given, cut at 64 characters.
     pub name: String,
     pub why: &'static str,
 }
 
 /// Takes an endpoint's headers, by name and value. They are sent as they are; the values show in no log.
-pub fn parse(told: &BTreeMap<String, String>) -> Result<HeaderMap, HeaderFault> {
+pub fn parse(told: &BTreeMap<String, String>) -> Result<HeaderMap, HeaderRefusal> {
     let mut headers = HeaderMap::with_capacity(told.len().min(COUNT_MAX));
     for (name, value) in told {
         let (header, value) = one(name, value).map_err(|why| fault(name, why))?;
@@ -48,9 +48,9 @@ pub fn parse(told: &BTreeMap<String, String>) -> Result<HeaderMap, HeaderFault> 
     Ok(headers)
 }
 
-fn fault(name: &str, why: &'static str) -> HeaderFault {
+fn fault(name: &str, why: &'static str) -> HeaderRefusal {
     let name = name.chars().take(NAME_MAX).collect();
-    HeaderFault { name, why }
+    HeaderRefusal { name, why }
 }
 
 fn one(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {

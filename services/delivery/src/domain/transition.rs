@@ -29,8 +29,8 @@ use rand::{Rng, RngExt as _};
 use schema::delivery::Status;
 use schema::webhooks::{DisabledReason, Trigger};
 
-use super::result::Verdict;
 use super::schedule::{Policy, RetryAfter};
+use super::verdict::Verdict;
 
 /// After so many interruptions in a row a delivery is sent alone at its endpoint, and each further one is charged. So one that
 /// kills the process is tried by its schedule, not at every start, and the innocent are not taken down with it.

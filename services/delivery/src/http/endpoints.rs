@@ -17,9 +17,9 @@ use serde::Deserialize;
 use super::private::Private;
 use super::who::Who;
 use super::{Api, refuse, resolve, views};
-use crate::domain::asked;
 use crate::domain::endpoint::{Endpoint, ONCALL, is_client_id};
 use crate::domain::ids::EndpointId;
+use crate::domain::requests;
 
 /// A client's endpoints are one page; nothing more can be asked.
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ pub(super) async fn register(
         return Err(Code::Reserved.because("the client oncall has the endpoint pagerduty alone"));
     }
     let defaults = api.worker.defaults();
-    let asked = asked::endpoint(told, defaults, rand::random()).map_err(refuse::asked)?;
+    let asked = requests::check_endpoint(told, defaults, rand::random()).map_err(refuse::asked)?;
     resolve::check(&asked.settings.url, &defaults.nets, api.worker.doors()).await?;
     let registered = api
         .worker
@@ -97,7 +97,7 @@ pub(super) async fn change(
     let endpoint = api.endpoint(&who, &endpoint_id)?;
     let defaults = api.worker.defaults();
     let change = |endpoint: &Endpoint, now| {
-        asked::changed(endpoint, &told, defaults, now).map_err(refuse::asked)
+        requests::changed(endpoint, &told, defaults, now).map_err(refuse::asked)
     };
     // Whether it can be at all, before its name is looked up.
     let changed = change(&endpoint, api.worker.now())?;
@@ -154,7 +154,7 @@ pub(super) async fn rotate(
     let told = told.map_or_else(RotateSecret::default, |Private(told)| told);
     let minted = rand::random();
     let rotate = |endpoint: &Endpoint, now| {
-        asked::rotated(endpoint, &told, minted, now).map_err(refuse::asked)
+        requests::rotated(endpoint, &told, minted, now).map_err(refuse::asked)
     };
     let rotated = api
         .worker
@@ -183,7 +183,7 @@ pub(super) async fn test(
     if endpoint.disabled.is_some() {
         return Err(Code::Conflict.because("the endpoint is disabled: enable it first"));
     }
-    let event = asked::test_event(&endpoint, api.worker.now());
+    let event = requests::test_event(&endpoint, api.worker.now());
     let only = Some(endpoint.endpoint_id.clone());
     let (status, accepted) = api.accept(event, correlation_id, only).await?;
     Ok((status, Json(accepted)))
@@ -222,7 +222,7 @@ impl Api {
         disabled: bool,
     ) -> Result<Json<EndpointView>, Problem> {
         let id = &self.endpoint(who, endpoint_id)?.endpoint_id;
-        let switch = |endpoint: &Endpoint, now| Ok(asked::switched(endpoint, disabled, now));
+        let switch = |endpoint: &Endpoint, now| Ok(requests::switched(endpoint, disabled, now));
         let switched = self
             .worker
             .change_endpoint(id, &correlation_id, switch)

@@ -3,8 +3,8 @@
 use runtime::problem::{Code, Problem};
 use schema::webhooks::ENDPOINTS_MAX;
 
-use crate::domain::asked::Fault;
-use crate::domain::egress::UrlFault;
+use crate::domain::egress::UrlRefusal;
+use crate::domain::requests::Refusal;
 use crate::error::Error;
 use crate::worker::{CommandFault, PostFault};
 
@@ -16,16 +16,16 @@ pub(super) fn unknown(noun: &str) -> Problem {
     Code::NotFound.because(format!("no such {noun}"))
 }
 
-pub(super) fn asked(fault: Fault) -> Problem {
+pub(super) fn asked(fault: Refusal) -> Problem {
     let code = match &fault {
-        Fault::Payload(_) => Code::InvalidPayload,
-        Fault::TooLarge(_) => Code::TooLarge,
-        Fault::Url(UrlFault::InvalidUrl(_)) => Code::InvalidUrl,
-        Fault::Url(UrlFault::Forbidden(_)) => Code::EndpointUrlForbidden,
-        Fault::Setting(_) => Code::InvalidEndpoint,
-        Fault::Reserved(_) => Code::Reserved,
-        Fault::TooManySecrets => Code::TooManySecrets,
-        Fault::BuiltIn(_) => Code::EndpointBuiltIn,
+        Refusal::Payload(_) => Code::InvalidPayload,
+        Refusal::TooLarge(_) => Code::TooLarge,
+        Refusal::Url(UrlRefusal::InvalidUrl(_)) => Code::InvalidUrl,
+        Refusal::Url(UrlRefusal::Forbidden(_)) => Code::EndpointUrlForbidden,
+        Refusal::Setting(_) => Code::InvalidEndpoint,
+        Refusal::Reserved(_) => Code::Reserved,
+        Refusal::TooManySecrets => Code::TooManySecrets,
+        Refusal::BuiltIn(_) => Code::EndpointBuiltIn,
     };
     code.because(fault.to_string())
 }

@@ -8,8 +8,8 @@ use runtime::http_client::Names;
 use runtime::problem::{Code, Problem};
 
 use super::refuse;
-use crate::domain::asked::Fault;
 use crate::domain::egress::{self, Nets};
+use crate::domain::requests::Refusal;
 use crate::worker::OwnDoors;
 
 /// A name that takes longer is taken as one that is not known yet.
@@ -18,7 +18,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Refuses a URL whose name leads to any address that nothing is sent to. A kindness to whoever mistyped it: a name can
 /// lead elsewhere later, so that its addresses are checked again at each connect. One that leads nowhere yet is taken.
 pub(super) async fn check(url: &str, nets: &Nets, doors: &OwnDoors) -> Result<(), Problem> {
-    let parsed = egress::parse(url, nets).map_err(|fault| refuse::asked(Fault::Url(fault)))?;
+    let parsed = egress::parse(url, nets).map_err(|fault| refuse::asked(Refusal::Url(fault)))?;
     if doors.lead_to(&parsed) {
         return Err(ours());
     }

@@ -8,8 +8,8 @@ use schema::webhooks::{
 };
 use serde_json::value::RawValue;
 
-use crate::domain::asked::{Defaults, policy_of};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::requests::{Defaults, policy_of};
 use crate::domain::rollup::{count, roll_up};
 use crate::domain::transition::{ExhaustReason, Life, State};
 use crate::storage::{Client, Ended, EventSummary, Job, Summary, WholeEvent};

@@ -13,10 +13,10 @@ use super::send::Answer;
 use super::{Slot, Worker};
 use crate::domain::ids::Position;
 use crate::domain::queues::{Item, Rules};
-use crate::domain::result::Verdict;
 use crate::domain::transition::{
     Effect, ExhaustReason, Input, Life, OpenAttempt, Refusal, State, transition,
 };
+use crate::domain::verdict::Verdict;
 use crate::error::Error;
 use crate::storage::{Change, Ended, INTERRUPTED, LANE, Stored};
 

@@ -12,8 +12,8 @@ use super::attempt::ended_of;
 use super::backoff::{Backoff, PATIENT};
 use super::post::line_of;
 use super::registry::Live;
-use crate::domain::asked::TEST_TYPE;
 use crate::domain::ids::DeliveryId;
+use crate::domain::requests::TEST_TYPE;
 use crate::domain::transition::{ExhaustReason, Input, Life, SkipReason, State, transition};
 use crate::error::Error;
 use crate::storage::{

@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::domain::asked::Defaults;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{EndpointId, Position};
 use crate::domain::now::Now;
 use crate::domain::queues::{Capacity, Queues};
+use crate::domain::requests::Defaults;
 use crate::error::Error;
 use crate::storage::{Client, Epoch, LANE, Storage, Summary};
 use attempt::Left;

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 use schema::webhooks::{OnExhausted, Ordering};
 use signature::standard::Key;
 
-use crate::domain::asked::{Defaults, policy_of};
 use crate::domain::egress::{self, EndpointUrl, Nets};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::headers;
 use crate::domain::ids::{EndpointId, Position};
 use crate::domain::queues::Rules;
+use crate::domain::requests::{Defaults, policy_of};
 use crate::domain::schedule::Policy;
 use crate::storage::{Client, Seen};
 

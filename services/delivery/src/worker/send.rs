@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use super::registry::{Live, Target};
 use super::{OwnDoors, Worker};
 use crate::domain::egress::{self, Need, Nets};
-use crate::domain::queues::Answer as Said;
-use crate::domain::result::Verdict;
+use crate::domain::queues::Feedback as Said;
+use crate::domain::verdict::Verdict;
 use crate::storage::Stored;
 
 /// What is read of an answer's body, and kept of the latest. A longer one costs its connection.

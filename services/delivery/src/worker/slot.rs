@@ -7,7 +7,7 @@ use schema::CorrelationId;
 use super::Worker;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::Position;
-use crate::domain::queues::{Answer, Expected, Item, Permit, Turn};
+use crate::domain::queues::{Expected, Feedback, Item, Permit, Turn};
 
 /// Given back when dropped, as if nothing had been sent.
 pub(super) struct Slot {
@@ -47,7 +47,7 @@ impl Slot {
     }
 
     /// The answer has come, or the deadline.
-    pub(super) fn answered(mut self, answer: Option<Answer>, correlation_id: &CorrelationId) {
+    pub(super) fn answered(mut self, answer: Option<Feedback>, correlation_id: &CorrelationId) {
         self.release(answer, Some(correlation_id));
     }
 
@@ -62,7 +62,7 @@ impl Slot {
     }
 
     /// The id is of the delivery that was answered.
-    fn release(&mut self, answer: Option<Answer>, correlation_id: Option<&CorrelationId>) {
+    fn release(&mut self, answer: Option<Feedback>, correlation_id: Option<&CorrelationId>) {
         let Some(permit) = self.permit.take() else {
             return;
         };

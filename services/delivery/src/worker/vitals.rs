@@ -10,8 +10,8 @@ use runtime::metrics::{Metrics, at_zero};
 use tokio::time::Instant;
 
 use crate::domain::pages::Undelivered;
-use crate::domain::result::Verdict;
 use crate::domain::transition::{ExhaustReason, SHOUTED, SkipReason};
+use crate::domain::verdict::Verdict;
 use crate::storage::Timers;
 
 /// Why the feed is read again from the oldest.

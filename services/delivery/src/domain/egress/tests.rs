@@ -108,7 +108,7 @@ fn an_open_network_admits_what_lies_in_it_and_nothing_else() {
         ("http://127.0.0.1:0/hook", "invalid_url"),
         ("gopher://127.0.0.1/", "endpoint_url_forbidden"),
     ] {
-        let got = parse(url, &loopback).map_or_else(UrlFault::code, |_| "ok");
+        let got = parse(url, &loopback).map_or_else(UrlRefusal::code, |_| "ok");
         assert_eq!(got, code, "{url}");
     }
 }
@@ -213,7 +213,7 @@ proptest! {
         let v4 = Ipv4Addr::from(bits);
         let [a, b, c, d] = v4.octets();
         let code = |host: String| {
-            parse(&format!("https://{host}/"), &Nets::default()).map_or_else(UrlFault::code, |_| "ok")
+            parse(&format!("https://{host}/"), &Nets::default()).map_or_else(UrlRefusal::code, |_| "ok")
         };
         let plain = code(v4.to_string());
         for host in [

@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use super::Answer;
+use super::Feedback;
 
 /// It opens for this long first.
 const OPEN_FIRST: Duration = Duration::from_secs(5);
@@ -142,7 +142,7 @@ impl Breaker {
     pub(super) fn end(
         &mut self,
         generation: u64,
-        answer: Option<Answer>,
+        answer: Option<Feedback>,
         terms: Terms,
         mono: Duration,
         jitter: f64,
@@ -152,17 +152,17 @@ impl Breaker {
         }
         self.out = self.out.saturating_sub(1);
         match answer {
-            Some(Answer::Lives { .. }) => self.lives(terms.cap, mono),
-            Some(Answer::Failed | Answer::Throttled { until: None }) => {
+            Some(Feedback::Lives { .. }) => self.lives(terms.cap, mono),
+            Some(Feedback::Failed | Feedback::Throttled { until: None }) => {
                 self.straight = 0;
                 self.failed(terms, mono, jitter);
             }
-            Some(Answer::Unreachable) => {
+            Some(Feedback::Unreachable) => {
                 self.straight = self.straight.saturating_add(1);
                 self.failed(terms, mono, jitter);
             }
             // It was reached, is not at fault, and says when to come again.
-            Some(Answer::Throttled { until: Some(_) }) => self.straight = 0,
+            Some(Feedback::Throttled { until: Some(_) }) => self.straight = 0,
             None => {}
         }
     }

@@ -10,7 +10,7 @@ use super::fresh::Fresh;
 use super::pace::{Pace, Rate};
 use super::turns::{Seat, Served, Speed};
 use super::waiting::{Taken, Waiting, micros, passed};
-use super::{Answer, Kind, Permit, Rules};
+use super::{Feedback, Kind, Permit, Rules};
 use crate::domain::delivery::Position;
 use crate::domain::now::Now;
 use crate::domain::schedule::within;
@@ -233,13 +233,13 @@ impl Endpoint {
 
     /// One is no longer on its way. What it says is said by the breaker's current generation only, but for a pause, which
     /// the endpoint asked for whenever it was asked.
-    pub(super) fn end(&mut self, permit: &Permit, answer: Option<Answer>, now: Now, jitter: f64) {
+    pub(super) fn end(&mut self, permit: &Permit, answer: Option<Feedback>, now: Now, jitter: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if permit.alone {
             self.is_alone = false;
             self.others_first = self.pace.cap();
         }
-        if let Some(Answer::Throttled { until: Some(until) }) = answer {
+        if let Some(Feedback::Throttled { until: Some(until) }) = answer {
             let until = within(until, now.wall, self.longest_pause());
             self.paused_until = self.paused_until.max(Some(until));
         }
@@ -261,17 +261,17 @@ impl Endpoint {
             .map_or(PAUSE_MAX, |within| within.min(PAUSE_MAX))
     }
 
-    fn learn(&mut self, answer: Option<Answer>, mono: Duration) {
+    fn learn(&mut self, answer: Option<Feedback>, mono: Duration) {
         let Some(answer) = answer else {
             return;
         };
         match answer {
-            Answer::Lives { .. } => self.pace.good(),
-            Answer::Failed => {}
-            Answer::Unreachable | Answer::Throttled { .. } => self.pace.strained(mono),
+            Feedback::Lives { .. } => self.pace.good(),
+            Feedback::Failed => {}
+            Feedback::Unreachable | Feedback::Throttled { .. } => self.pace.strained(mono),
         }
         self.speed = match answer {
-            Answer::Lives { took } if took < QUICK => Speed::Quick,
+            Feedback::Lives { took } if took < QUICK => Speed::Quick,
             _ => Speed::Unproven,
         };
     }

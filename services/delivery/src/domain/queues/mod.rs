@@ -27,7 +27,7 @@ use super::now::Now;
 use super::schedule::within;
 
 pub use self::terms::{
-    Answer, Capacity, Class, Expected, Item, Key, Kind, Permit, Place, Rules, Turn,
+    Capacity, Class, Expected, Feedback, Item, Key, Kind, Permit, Place, Rules, Turn,
 };
 
 mod breaker;
@@ -270,7 +270,7 @@ impl Queues {
     pub fn release(
         &mut self,
         permit: &Permit,
-        answer: Option<Answer>,
+        answer: Option<Feedback>,
         now: Now,
         jitter: f64,
     ) -> bool {

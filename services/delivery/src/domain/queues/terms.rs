@@ -126,7 +126,7 @@ pub struct Expected {
 
 /// What came of sending, as far as it says something of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Feedback {
     /// 2xx, or a 4xx that refuses this one message.
     Lives { took: Duration },
     /// 5xx, a redirect, a 4xx that any message would have met with, a reset, TLS, blocked.

@@ -28,14 +28,14 @@ fn later(now: Now, millis: u64) -> Now {
     }
 }
 
-const GOOD: Option<Answer> = Some(Answer::Lives {
+const GOOD: Option<Feedback> = Some(Feedback::Lives {
     took: Duration::from_millis(5),
 });
-const SLOW: Option<Answer> = Some(Answer::Lives {
+const SLOW: Option<Feedback> = Some(Feedback::Lives {
     took: Duration::from_secs(5),
 });
-const FAILED: Option<Answer> = Some(Answer::Failed);
-const UNREACHABLE: Option<Answer> = Some(Answer::Unreachable);
+const FAILED: Option<Feedback> = Some(Feedback::Failed);
+const UNREACHABLE: Option<Feedback> = Some(Feedback::Unreachable);
 
 fn rules() -> Rules {
     Rules {
@@ -88,7 +88,7 @@ fn positions(turns: &[Turn]) -> Vec<Position> {
 }
 
 /// Gives all back with this answer.
-fn answer(queues: &mut Queues, turns: &[Turn], said: Option<Answer>, now: Now) {
+fn answer(queues: &mut Queues, turns: &[Turn], said: Option<Feedback>, now: Now) {
     for turn in turns {
         queues.release(&turn.permit, said, now, 0.0);
     }
@@ -179,7 +179,7 @@ fn a_clock_that_is_set_back_leaves_nothing_due_beyond_the_longest_wait() {
     answer(
         &mut queues,
         &third,
-        Some(Answer::Throttled { until }),
+        Some(Feedback::Throttled { until }),
         now(ahead),
     );
 

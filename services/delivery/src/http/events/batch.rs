@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{answered, incoming_of};
-use crate::domain::asked;
+use crate::domain::requests;
 use crate::http::private::Private;
 use crate::http::who::Who;
 use crate::http::{Api, refuse};
@@ -83,8 +83,8 @@ impl Api {
     }
 }
 
-fn read(who: &Who, text: &str) -> Result<asked::Event, Problem> {
-    let event = asked::read_event(text).and_then(|told| asked::event(told, None));
+fn read(who: &Who, text: &str) -> Result<requests::CheckedEvent, Problem> {
+    let event = requests::read_event(text).and_then(|told| requests::check_event(told, None));
     let event = event.map_err(refuse::asked)?;
     who.must_see(&event.client_id)?;
     Ok(event)

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::private::Private;
 use super::who::Who;
 use super::{Api, paging, refuse, views};
-use crate::domain::asked::{self, Event};
 use crate::domain::ids::{EndpointId, EventId};
+use crate::domain::requests::{self, CheckedEvent};
 use crate::storage::{Filter, LANE, Page};
 use crate::worker::{Incoming, PostFault, Posted};
 
@@ -45,7 +45,7 @@ pub(super) async fn post(
     headers: HeaderMap,
     Private(told): Private<NewEvent, EVENT_BYTES_MAX>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    let event = asked::event(told, key(&headers)?).map_err(refuse::asked)?;
+    let event = requests::check_event(told, key(&headers)?).map_err(refuse::asked)?;
     who.must_see(&event.client_id)?;
     let (status, accepted) = api.accept(event, correlation_id, None).await?;
     Ok((status, Json(accepted)))
@@ -113,7 +113,7 @@ impl Api {
     /// On disk when it answers; 202 for a new one, 200 for one that is known.
     pub(super) async fn accept(
         &self,
-        event: Event,
+        event: CheckedEvent,
         correlation_id: CorrelationId,
         only: Option<EndpointId>,
     ) -> Result<(StatusCode, Accepted), Problem> {
@@ -122,7 +122,11 @@ impl Api {
     }
 }
 
-fn incoming_of(event: Event, correlation_id: CorrelationId, only: Option<EndpointId>) -> Incoming {
+fn incoming_of(
+    event: CheckedEvent,
+    correlation_id: CorrelationId,
+    only: Option<EndpointId>,
+) -> Incoming {
     Incoming {
         client_id: event.client_id,
         event_type: event.event_type,

@@ -5,9 +5,9 @@ use schema::webhooks::{DisabledReason, Trigger};
 use super::clients::asked;
 use super::world::Running;
 use super::*;
-use crate::domain::asked::switched;
 use crate::domain::endpoint::{Disabled, Endpoint, Pattern};
 use crate::domain::ids::EndpointId;
+use crate::domain::requests::switched;
 use crate::storage::{Put, PutEndpoint};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);

@@ -33,7 +33,7 @@ use super::super::vitals::Vitals;
 use super::super::{Bounds, Chance, Outside, Worker};
 use crate::app;
 use crate::config::Config;
-use crate::domain::asked::Defaults;
+use crate::domain::requests::Defaults;
 use crate::error::Error;
 use crate::storage::Storage;
 use clients::event_store::EventStore;

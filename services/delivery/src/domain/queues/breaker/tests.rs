@@ -4,15 +4,15 @@ use rand::rngs::StdRng;
 
 use super::*;
 
-const GOOD: Option<Answer> = Some(Answer::Lives {
+const GOOD: Option<Feedback> = Some(Feedback::Lives {
     took: Duration::from_millis(5),
 });
-const FAILED: Option<Answer> = Some(Answer::Failed);
-const UNREACHABLE: Option<Answer> = Some(Answer::Unreachable);
-const THROTTLED: Option<Answer> = Some(Answer::Throttled {
+const FAILED: Option<Feedback> = Some(Feedback::Failed);
+const UNREACHABLE: Option<Feedback> = Some(Feedback::Unreachable);
+const THROTTLED: Option<Feedback> = Some(Feedback::Throttled {
     until: Some(jiff::Timestamp::UNIX_EPOCH),
 });
-const TOO_FAST: Option<Answer> = Some(Answer::Throttled { until: None });
+const TOO_FAST: Option<Feedback> = Some(Feedback::Throttled { until: None });
 
 const TERMS: Terms = Terms {
     cap: 16,
@@ -24,7 +24,7 @@ fn s(seconds: u64) -> Duration {
 }
 
 /// Sends one, which is answered at `mono`.
-fn answer(breaker: &mut Breaker, answer: Option<Answer>, mono: Duration) {
+fn answer(breaker: &mut Breaker, answer: Option<Feedback>, mono: Duration) {
     breaker.look(mono);
     assert!(breaker.has_room(), "{:?} at {mono:?}", breaker.state);
     let generation = breaker.start(mono);
@@ -292,7 +292,7 @@ impl Trial {
     }
 
     /// For how long it is held in these seconds.
-    fn held(&mut self, share: f64, failure: Option<Answer>, seconds: u64) -> Duration {
+    fn held(&mut self, share: f64, failure: Option<Feedback>, seconds: u64) -> Duration {
         let (end, step) = (self.mono + s(seconds), Duration::from_millis(50));
         let mut held = Duration::ZERO;
         while self.mono < end {
@@ -352,7 +352,7 @@ fn a_share_above_seven_of_ten_is_held_back_alike_whether_there_was_an_outage_or_
     }
 }
 
-fn said() -> impl Strategy<Value = Option<Answer>> {
+fn said() -> impl Strategy<Value = Option<Feedback>> {
     prop_oneof![
         Just(GOOD),
         Just(FAILED),

@@ -153,7 +153,7 @@ fn one_that_must_be_probed_soon_is_held_by_no_breaker_and_no_pause_for_longer() 
     began = later(began, u64::try_from(wait.as_millis()).unwrap());
     let probe = queues.take(began, 64);
     let until = Some(at(999_999));
-    let asked = Some(Answer::Throttled { until });
+    let asked = Some(Feedback::Throttled { until });
     answer(&mut queues, &probe, asked, began);
     assert_eq!(queues.next_look(began), Some(Duration::from_secs(15)));
 }
@@ -187,7 +187,7 @@ fn a_retry_after_pauses_for_as_long_as_it_asks_and_an_hour_at_most() {
         queues.insert(0, item(1, 0), now(0));
         queues.insert(1, item(2, 0), now(0));
         let until = Some(at(asked));
-        queues.release(&permit, Some(Answer::Throttled { until }), now(0), 0.0);
+        queues.release(&permit, Some(Feedback::Throttled { until }), now(0), 0.0);
         assert_eq!(positions(&queues.take(now(0), 64)), [2]);
         assert_eq!(queues.next_look(now(0)), Some(Duration::from_secs(paused)));
         assert!(queues.take(now(paused - 1), 64).is_empty());
@@ -231,7 +231,7 @@ fn the_cap_is_earned_and_halved_under_strain() {
     answer(&mut queues, &turns, GOOD, now(0));
     let turns = queues.take(now(0), 100);
     assert_eq!(turns.len(), 18);
-    let throttled = Some(Answer::Throttled { until: None });
+    let throttled = Some(Feedback::Throttled { until: None });
     answer(&mut queues, &turns, throttled, now(0));
     assert_eq!(queues.take(now(0), 100).len(), 9);
 }
@@ -283,7 +283,7 @@ fn what_it_waits_for_is_the_first_that_holds_it() {
     assert_eq!(ask(&queues, 10, 1), WaitingFor::Rate);
     queues.set_endpoint(0, strict.clone(), now(10));
 
-    let throttled = Answer::Throttled {
+    let throttled = Feedback::Throttled {
         until: Some(at(20)),
     };
     queues.release(&permit, Some(throttled), now(10), 0.0);
@@ -324,7 +324,7 @@ fn fresh_work_is_what_could_be_done_now() {
     trip(&mut queues, 0, now(0));
     let permit = queues.reserve(1, None, now(0)).unwrap();
     let until = Some(at(60));
-    queues.release(&permit, Some(Answer::Throttled { until }), now(0), 0.0);
+    queues.release(&permit, Some(Feedback::Throttled { until }), now(0), 0.0);
     assert_eq!(queues.fresh_of(1), 1);
 }
 

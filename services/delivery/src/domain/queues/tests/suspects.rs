@@ -73,7 +73,7 @@ fn a_suspect_of_a_held_endpoint_stops_nobody() {
         ("paused", |queues| {
             let permit = queues.reserve(0, None, now(0)).unwrap();
             let until = Some(at(60));
-            queues.release(&permit, Some(Answer::Throttled { until }), now(0), 0.0);
+            queues.release(&permit, Some(Feedback::Throttled { until }), now(0), 0.0);
         }),
         ("removed", |queues| queues.remove_endpoint(0)),
     ];

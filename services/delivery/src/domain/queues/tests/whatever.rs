@@ -37,7 +37,7 @@ enum Chance {
     },
     Release {
         which: Index,
-        said: Option<Answer>,
+        said: Option<Feedback>,
         again: Option<i64>,
     },
     /// What came of one of a line is durable.
@@ -76,14 +76,14 @@ enum Commit {
     },
 }
 
-fn said() -> impl Strategy<Value = Option<Answer>> {
+fn said() -> impl Strategy<Value = Option<Feedback>> {
     prop_oneof![
         3 => Just(GOOD),
         1 => Just(SLOW),
         2 => Just(FAILED),
         2 => Just(UNREACHABLE),
-        1 => Just(Some(Answer::Throttled { until: None })),
-        1 => (0_i64..9_000).prop_map(|second| Some(Answer::Throttled { until: Some(at(second)) })),
+        1 => Just(Some(Feedback::Throttled { until: None })),
+        1 => (0_i64..9_000).prop_map(|second| Some(Feedback::Throttled { until: Some(at(second)) })),
         1 => Just(None),
     ]
 }

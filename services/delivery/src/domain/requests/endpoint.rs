@@ -10,7 +10,7 @@ use schema::webhooks::{
 };
 use signature::standard::Key;
 
-use super::Fault;
+use super::Refusal;
 use crate::domain::egress::{self, Nets};
 use crate::domain::endpoint::{
     Confidential, Disabled, Endpoint, MAX_IN_FLIGHT, PREVIOUS_MAX, Pattern, Previous, Settings,
@@ -41,16 +41,20 @@ pub struct Defaults {
 
 /// An endpoint as it can be made.
 #[derive(Debug)]
-pub struct Asked {
+pub struct CheckedEndpoint {
     pub settings: Settings,
     pub confidential: Confidential,
     pub disabled: bool,
 }
 
 /// Checks a new endpoint. `minted` becomes its secret where none is given.
-pub fn endpoint(told: NewEndpoint, defaults: &Defaults, minted: [u8; 32]) -> Result<Asked, Fault> {
+pub fn check_endpoint(
+    told: NewEndpoint,
+    defaults: &Defaults,
+    minted: [u8; 32],
+) -> Result<CheckedEndpoint, Refusal> {
     egress::parse(&told.url, &defaults.nets)?;
-    Ok(Asked {
+    Ok(CheckedEndpoint {
         settings: Settings {
             url: told.url,
             event_types: told.event_types.as_deref().map(patterns).transpose()?,
@@ -77,7 +81,7 @@ pub fn changed(
     told: &EndpointChange,
     defaults: &Defaults,
     now: Timestamp,
-) -> Result<Endpoint, Fault> {
+) -> Result<Endpoint, Refusal> {
     if endpoint.endpoint_id.is_built_in() {
         refuse_built_in(told)?;
     }
@@ -89,7 +93,7 @@ pub fn changed(
     if let Some(ordering) = told.ordering
         && ordering.unwrap_or(Ordering::None) != settings.ordering
     {
-        return Err(Fault::Setting(
+        return Err(Refusal::Setting(
             "ordering is chosen at registration: register another endpoint".to_owned(),
         ));
     }
@@ -150,7 +154,7 @@ pub fn rotated(
     told: &RotateSecret,
     minted: [u8; 32],
     now: Timestamp,
-) -> Result<Endpoint, Fault> {
+) -> Result<Endpoint, Refusal> {
     let overlap_s = told.overlap_s.unwrap_or(OVERLAP_S);
     let overlap_s = within("overlap_s", overlap_s, 0..=OVERLAP_MAX_S)?;
     let mut rotated = Endpoint {
@@ -164,7 +168,7 @@ pub fn rotated(
         confidential.previous.clear();
         return Ok(rotated);
     }
-    // Asked a second time, it must not put the new one in the place of the one before.
+    // CheckedEndpoint a second time, it must not put the new one in the place of the one before.
     if secret == confidential.secret {
         return Ok(rotated);
     }
@@ -179,7 +183,7 @@ pub fn rotated(
         .retain(|older| now < older.until && older.secret != *present);
     confidential.previous.insert(0, before);
     if confidential.previous.len() > PREVIOUS_MAX {
-        return Err(Fault::TooManySecrets);
+        return Err(Refusal::TooManySecrets);
     }
     Ok(rotated)
 }
@@ -199,7 +203,7 @@ pub fn policy_of(endpoint: &Endpoint, defaults: &Defaults) -> Policy {
     policy
 }
 
-fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
+fn refuse_built_in(told: &EndpointChange) -> Result<(), Refusal> {
     for (name, told) in [
         ("url", told.url.is_some()),
         ("timeout_ms", told.timeout_ms.is_some()),
@@ -207,60 +211,60 @@ fn refuse_built_in(told: &EndpointChange) -> Result<(), Fault> {
         ("event_types", told.event_types.is_some()),
     ] {
         if told {
-            return Err(Fault::BuiltIn(name));
+            return Err(Refusal::BuiltIn(name));
         }
     }
     Ok(())
 }
 
 /// What null would set is for the caller to say.
-fn no_default(name: &str) -> Fault {
-    Fault::Setting(format!("{name} has no default for null to take again"))
+fn no_default(name: &str) -> Refusal {
+    Refusal::Setting(format!("{name} has no default for null to take again"))
 }
 
-fn patterns(told: &[String]) -> Result<Vec<Pattern>, Fault> {
+fn patterns(told: &[String]) -> Result<Vec<Pattern>, Refusal> {
     if told.is_empty() {
-        return Err(Fault::Payload(
+        return Err(Refusal::Payload(
             "event_types names at least one; leave it out for all".to_owned(),
         ));
     }
     if told.len() > PATTERNS_MAX {
-        return Err(Fault::Setting(format!(
+        return Err(Refusal::Setting(format!(
             "event_types names at most {PATTERNS_MAX}"
         )));
     }
     let parsed = told.iter().map(|text| Pattern::parse(text));
     parsed.collect::<Option<_>>().ok_or_else(|| {
-        Fault::Setting(
+        Refusal::Setting(
             "event_types are such as order.created, or order.* for all below it".to_owned(),
         )
     })
 }
 
-fn description(text: String) -> Result<String, Fault> {
+fn description(text: String) -> Result<String, Refusal> {
     if text.chars().count() > DESCRIPTION_MAX {
-        return Err(Fault::Setting(format!(
+        return Err(Refusal::Setting(format!(
             "description has at most {DESCRIPTION_MAX} characters"
         )));
     }
     Ok(text)
 }
 
-fn retry(asked: RetryPolicy, defaults: &Defaults) -> Result<RetryPolicy, Fault> {
+fn retry(asked: RetryPolicy, defaults: &Defaults) -> Result<RetryPolicy, Refusal> {
     Policy::asked(&asked, &defaults.policy)
         .map(|_| asked)
-        .map_err(|why| Fault::Setting(why.to_owned()))
+        .map_err(|why| Refusal::Setting(why.to_owned()))
 }
 
-fn timeout_ms(asked: Option<u64>) -> Result<u64, Fault> {
+fn timeout_ms(asked: Option<u64>) -> Result<u64, Refusal> {
     within("timeout_ms", asked.unwrap_or(TIMEOUT_MS), TIMEOUTS_MS)
 }
 
-fn max_in_flight(asked: Option<u32>) -> Result<u32, Fault> {
+fn max_in_flight(asked: Option<u32>) -> Result<u32, Refusal> {
     within("max_in_flight", asked.unwrap_or(MAX_IN_FLIGHT), IN_FLIGHT)
 }
 
-fn rate(asked: u32) -> Result<u32, Fault> {
+fn rate(asked: u32) -> Result<u32, Refusal> {
     within("rate_limit_per_s", asked, RATES_PER_S)
 }
 
@@ -268,15 +272,15 @@ fn within<T: PartialOrd + Display>(
     name: &str,
     value: T,
     range: RangeInclusive<T>,
-) -> Result<T, Fault> {
+) -> Result<T, Refusal> {
     if range.contains(&value) {
         return Ok(value);
     }
     let (least, most) = range.into_inner();
-    Err(Fault::Setting(format!("{name} is {least} to {most}")))
+    Err(Refusal::Setting(format!("{name} is {least} to {most}")))
 }
 
-fn secret(told: Option<&str>, minted: [u8; 32]) -> Result<String, Fault> {
+fn secret(told: Option<&str>, minted: [u8; 32]) -> Result<String, Refusal> {
     let key = match told {
         Some(told) => Key::parse(told)?,
         None => Key::from_bytes(minted.to_vec())?,
@@ -284,7 +288,7 @@ fn secret(told: Option<&str>, minted: [u8; 32]) -> Result<String, Fault> {
     Ok(key.to_secret())
 }
 
-fn sendable(told: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
+fn sendable(told: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
     headers::parse(&told)?;
     Ok(told)
 }

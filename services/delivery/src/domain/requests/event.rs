@@ -7,7 +7,7 @@ use schema::webhooks::{KEY_MAX, NewEvent, PAYLOAD_MAX};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::Fault;
+use super::Refusal;
 use crate::domain::endpoint::{Endpoint, ONCALL, is_client_id, is_event_type, is_reserved_type};
 
 /// The type of what [`test_event`] makes.
@@ -15,7 +15,7 @@ pub const TEST_TYPE: &str = "signalpost.test";
 
 /// An event as it can be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct CheckedEvent {
     pub client_id: String,
     pub event_type: String,
     /// As it came (R9).
@@ -28,45 +28,45 @@ pub struct Event {
 }
 
 /// Reads one of a batch, from the text of any JSON value.
-pub fn read_event(text: &str) -> Result<NewEvent, Fault> {
+pub fn read_event(text: &str) -> Result<NewEvent, Refusal> {
     // serde would also read an array as an event, field by field.
     if !text.starts_with('{') {
-        return Err(Fault::Payload("an event is a JSON object".to_owned()));
+        return Err(Refusal::Payload("an event is a JSON object".to_owned()));
     }
-    serde_json::from_str(text).map_err(|fault| Fault::Payload(fault.to_string()))
+    serde_json::from_str(text).map_err(|fault| Refusal::Payload(fault.to_string()))
 }
 
 /// Checks an event; `header` is what the request's Idempotency-Key says.
-pub fn event(told: NewEvent, header: Option<&str>) -> Result<Event, Fault> {
+pub fn check_event(told: NewEvent, header: Option<&str>) -> Result<CheckedEvent, Refusal> {
     if !is_client_id(&told.client_id) {
-        return Err(Fault::Payload(
+        return Err(Refusal::Payload(
             "client_id is 1 to 64 of A-Z a-z 0-9 . _ -".to_owned(),
         ));
     }
     if !is_event_type(&told.event_type) {
-        return Err(Fault::Payload(
+        return Err(Refusal::Payload(
             "event_type is 1 to 128 of A-Z a-z 0-9 . _ -".to_owned(),
         ));
     }
     if told.client_id == ONCALL {
-        return Err(Fault::Reserved(
+        return Err(Refusal::Reserved(
             "the client oncall takes pages alone, and those from the hub",
         ));
     }
     if is_reserved_type(&told.event_type) {
-        return Err(Fault::Reserved(
+        return Err(Refusal::Reserved(
             "event types that begin with signalpost., delivery.exhausted and endpoint.disabled are the hub's own",
         ));
     }
     let payload = Box::<str>::from(told.payload).into_string();
     if payload.len() > PAYLOAD_MAX {
-        return Err(Fault::TooLarge(PAYLOAD_MAX));
+        return Err(Refusal::TooLarge(PAYLOAD_MAX));
     }
     shape::check(payload.as_bytes())?;
     let key = agreed(told.idempotency_key, header)?;
     check_key("idempotency_key", key.as_deref())?;
     check_key("ordering_key", told.ordering_key.as_deref())?;
-    Ok(Event {
+    Ok(CheckedEvent {
         digest: digest(
             &told.event_type,
             payload.as_bytes(),
@@ -83,14 +83,14 @@ pub fn event(told: NewEvent, header: Option<&str>) -> Result<Event, Fault> {
 }
 
 /// An event for one endpoint alone, to see whether it listens.
-pub fn test_event(endpoint: &Endpoint, now: Timestamp) -> Event {
+pub fn test_event(endpoint: &Endpoint, now: Timestamp) -> CheckedEvent {
     let payload = json!({
         "type": TEST_TYPE,
         "endpoint_id": endpoint.endpoint_id.as_str(),
         "at": now,
     })
     .to_string();
-    Event {
+    CheckedEvent {
         digest: digest(TEST_TYPE, payload.as_bytes(), None, None),
         client_id: endpoint.client_id.to_string(),
         event_type: TEST_TYPE.to_owned(),
@@ -102,23 +102,23 @@ pub fn test_event(endpoint: &Endpoint, now: Timestamp) -> Event {
 }
 
 /// The one key of a body's field and a request's header.
-fn agreed(field: Option<String>, header: Option<&str>) -> Result<Option<String>, Fault> {
+fn agreed(field: Option<String>, header: Option<&str>) -> Result<Option<String>, Refusal> {
     match (field, header) {
-        (Some(field), Some(header)) if field != header => Err(Fault::Payload(
+        (Some(field), Some(header)) if field != header => Err(Refusal::Payload(
             "idempotency_key and the header Idempotency-Key differ: give one of them".to_owned(),
         )),
         (field, header) => Ok(field.or_else(|| header.map(str::to_owned))),
     }
 }
 
-fn check_key(name: &str, key: Option<&str>) -> Result<(), Fault> {
+fn check_key(name: &str, key: Option<&str>) -> Result<(), Refusal> {
     let fits = |key: &str| {
         (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
     if key.is_none_or(fits) {
         return Ok(());
     }
-    Err(Fault::Payload(format!(
+    Err(Refusal::Payload(format!(
         "{name} is 1 to {KEY_MAX} visible ASCII characters"
     )))
 }
@@ -153,12 +153,12 @@ mod tests {
     use super::*;
     use crate::domain::endpoint::tests::endpoint;
 
-    fn told(text: &str) -> Result<Event, Fault> {
-        event(read_event(text)?, None)
+    fn told(text: &str) -> Result<CheckedEvent, Refusal> {
+        check_event(read_event(text)?, None)
     }
 
     /// An event that says what `more` says.
-    fn asked(more: Value) -> Result<Event, Fault> {
+    fn asked(more: Value) -> Result<CheckedEvent, Refusal> {
         let mut body = json!({"client_id": "acme", "event_type": "order.created", "payload": 1});
         let fields = more.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(fields);
@@ -204,7 +204,7 @@ mod tests {
         ] {
             let found = asked(more.clone());
             assert_eq!(found.is_ok(), taken, "{more}: {found:?}");
-            let malformed = matches!(found, Ok(_) | Err(Fault::Payload(_)));
+            let malformed = matches!(found, Ok(_) | Err(Refusal::Payload(_)));
             assert!(malformed, "{more}: {found:?}");
         }
     }
@@ -221,7 +221,7 @@ mod tests {
             json!({"client_id": "oncall", "idempotency_key": ""}),
         ] {
             let found = asked(more.clone());
-            let reserved = matches!(found, Err(Fault::Reserved(_)));
+            let reserved = matches!(found, Err(Refusal::Reserved(_)));
             assert!(reserved, "{more}: {found:?}");
         }
         for more in [
@@ -243,7 +243,10 @@ mod tests {
             r#"{"client_id":"acme","event_type":"t"}"#,
         ] {
             let found = told(text);
-            assert!(matches!(found, Err(Fault::Payload(_))), "{text}: {found:?}");
+            assert!(
+                matches!(found, Err(Refusal::Payload(_))),
+                "{text}: {found:?}"
+            );
         }
     }
 
@@ -253,7 +256,7 @@ mod tests {
             let found = asked(json!({"payload": "x".repeat(length - 2)}));
             assert_eq!(found.is_ok(), taken, "{length}");
             let fault = found.err();
-            let too_large = matches!(fault, None | Some(Fault::TooLarge(_)));
+            let too_large = matches!(fault, None | Some(Refusal::TooLarge(_)));
             assert!(too_large, "{length}: {fault:?}");
         }
     }
@@ -272,7 +275,7 @@ mod tests {
             let body = json!({
                 "client_id": "acme", "event_type": "t", "payload": 1, "idempotency_key": field,
             });
-            let found = event(read_event(&body.to_string()).unwrap(), header);
+            let found = check_event(read_event(&body.to_string()).unwrap(), header);
             let found = found.map(|event| event.key).map_err(drop);
             let expected = key.map(|key| key.map(str::to_owned));
             assert_eq!(found, expected, "{field:?} {header:?}");

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::egress::UrlFault;
+use crate::domain::egress::UrlRefusal;
 use crate::domain::endpoint::tests::endpoint as stored;
 use crate::domain::ids::EndpointId;
 
@@ -14,24 +14,24 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// A new endpoint that says what `told` says.
-fn new(told: Value) -> Result<Asked, Fault> {
+fn new(told: Value) -> Result<CheckedEndpoint, Refusal> {
     let mut body = json!({"url": "https://acme.example/hook"});
     let fields = told.as_object().unwrap().clone();
     body.as_object_mut().unwrap().extend(fields);
     let told = serde_json::from_value(body).unwrap();
-    endpoint(told, &Defaults::default(), MINTED)
+    check_endpoint(told, &Defaults::default(), MINTED)
 }
 
-fn change(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
+fn change(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Refusal> {
     let told = serde_json::from_value(told).unwrap();
     changed(endpoint, &told, &Defaults::default(), at(9))
 }
 
-fn rotate(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
+fn rotate(endpoint: &Endpoint, told: Value) -> Result<Endpoint, Refusal> {
     rotate_at(9, endpoint, told)
 }
 
-fn rotate_at(second: i64, endpoint: &Endpoint, told: Value) -> Result<Endpoint, Fault> {
+fn rotate_at(second: i64, endpoint: &Endpoint, told: Value) -> Result<Endpoint, Refusal> {
     let told = serde_json::from_value(told).unwrap();
     rotated(endpoint, &told, MINTED, at(second))
 }
@@ -77,7 +77,7 @@ fn a_setting_is_taken_within_its_bounds_at_registration_and_after() {
     for (told, taken) in bounds() {
         for fault in [new(told.clone()).err(), change(&before, told.clone()).err()] {
             assert_eq!(fault.is_none(), taken, "{told}: {fault:?}");
-            let setting = matches!(fault, None | Some(Fault::Setting(_)));
+            let setting = matches!(fault, None | Some(Refusal::Setting(_)));
             assert!(setting, "{told}: {fault:?}");
         }
     }
@@ -116,17 +116,21 @@ fn no_event_types_is_a_malformed_body_and_a_bad_url_says_which_kind() {
         new(json!({"event_types": []})).unwrap_err(),
         change(&before, json!({"event_types": []})).unwrap_err(),
     ] {
-        assert!(matches!(fault, Fault::Payload(_)), "{fault:?}");
+        assert!(matches!(fault, Refusal::Payload(_)), "{fault:?}");
     }
     for (url, forbidden) in [("http://10.0.0.1/", true), ("nowhere", false)] {
         for fault in [
             new(json!({"url": url})).unwrap_err(),
             change(&before, json!({"url": url})).unwrap_err(),
         ] {
-            let Fault::Url(fault) = fault else {
+            let Refusal::Url(fault) = fault else {
                 panic!("{url}: {fault:?}");
             };
-            assert_eq!(matches!(fault, UrlFault::Forbidden(_)), forbidden, "{url}");
+            assert_eq!(
+                matches!(fault, UrlRefusal::Forbidden(_)),
+                forbidden,
+                "{url}"
+            );
         }
     }
 }
@@ -154,7 +158,7 @@ fn a_secret_that_is_given_is_kept_and_a_bad_one_is_not_repeated() {
             rotate(&stored(None), json!({"secret": bad})).unwrap_err(),
         ] {
             let shown = format!("{fault} {fault:?}");
-            assert!(matches!(fault, Fault::Setting(_)), "{bad}");
+            assert!(matches!(fault, Refusal::Setting(_)), "{bad}");
             assert!(!shown.contains("canary"), "{shown}");
         }
     }
@@ -186,7 +190,7 @@ fn a_change_leaves_alone_what_it_does_not_name_and_null_takes_the_default_again(
     for name in ["url", "disabled"] {
         let fault = change(&after, nulls.clone()).unwrap_err();
         let said = format!("{name} has no default for null to take again");
-        assert_eq!(fault, Fault::Setting(said));
+        assert_eq!(fault, Refusal::Setting(said));
         nulls.as_object_mut().unwrap().remove(name);
     }
     let cleared = change(&after, nulls).unwrap();
@@ -231,7 +235,7 @@ fn what_configuration_says_of_a_built_in_endpoint_stays() {
     ] {
         match change(&built_in, told.clone()) {
             Ok(_) => assert!(taken, "{told}"),
-            Err(fault) => assert!(!taken && matches!(fault, Fault::BuiltIn(_)), "{told}"),
+            Err(fault) => assert!(!taken && matches!(fault, Refusal::BuiltIn(_)), "{told}"),
         }
     }
 }
@@ -289,7 +293,7 @@ fn each_secret_signs_until_its_own_end_and_a_sixth_older_one_is_refused() {
     let sixth = json!({"secret": numbered(6)});
     assert_eq!(
         rotate_at(504, &endpoint, sixth.clone()),
-        Err(Fault::TooManySecrets)
+        Err(Refusal::TooManySecrets)
     );
     let once_one_has_ended = rotate_at(505, &endpoint, sixth).unwrap();
     assert_eq!(once_one_has_ended.confidential.previous.len(), 5);

@@ -6,23 +6,25 @@ mod event;
 use runtime::shape::Misshapen;
 use signature::standard::InvalidSecret;
 
-use super::egress::UrlFault;
+use super::egress::UrlRefusal;
 use super::endpoint::PREVIOUS_MAX;
-use super::headers::HeaderFault;
+use super::headers::HeaderRefusal;
 
-pub use endpoint::{Asked, Defaults, changed, endpoint, policy_of, rotated, switched};
-pub use event::{Event, TEST_TYPE, event, read_event, test_event};
+pub use endpoint::{
+    CheckedEndpoint, Defaults, changed, check_endpoint, policy_of, rotated, switched,
+};
+pub use event::{CheckedEvent, TEST_TYPE, check_event, read_event, test_event};
 
 /// Why something that was asked for is not taken. Tells no secret and no value of a header.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum Refusal {
     /// It is not what the call takes.
     #[error("{0}")]
     Payload(String),
     #[error("the payload is longer than the {0} bytes that are taken")]
     TooLarge(usize),
     #[error("url: {0}")]
-    Url(#[from] UrlFault),
+    Url(#[from] UrlRefusal),
     /// A setting of an endpoint that cannot be.
     #[error("{0}")]
     Setting(String),
@@ -38,20 +40,20 @@ pub enum Fault {
     BuiltIn(&'static str),
 }
 
-impl From<Misshapen> for Fault {
+impl From<Misshapen> for Refusal {
     fn from(fault: Misshapen) -> Self {
         Self::Payload(format!("payload: {fault}"))
     }
 }
 
-impl From<InvalidSecret> for Fault {
+impl From<InvalidSecret> for Refusal {
     fn from(fault: InvalidSecret) -> Self {
         Self::Setting(fault.to_string())
     }
 }
 
-impl From<HeaderFault> for Fault {
-    fn from(fault: HeaderFault) -> Self {
+impl From<HeaderRefusal> for Refusal {
+    fn from(fault: HeaderRefusal) -> Self {
         Self::Setting(fault.to_string())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runtime::http_client::FAILURE_CODES;
 
-use super::queues::Answer;
+use super::queues::Feedback;
 use super::schedule::RetryAfter;
 
 /// The words of answers that are no success.
@@ -59,23 +59,23 @@ impl Verdict {
 
     /// What it says of the endpoint, whatever it says of the delivery; `status` is the answer's, if there was one. A 4xx
     /// that only this message met with says that the endpoint lives.
-    pub fn of_the_endpoint(self, status: Option<u16>, took: Duration, now: Timestamp) -> Answer {
+    pub fn of_the_endpoint(self, status: Option<u16>, took: Duration, now: Timestamp) -> Feedback {
         let Self::Failure {
             error, retry_after, ..
         } = self
         else {
-            return Answer::Lives { took };
+            return Feedback::Lives { took };
         };
         match (status, retry_after) {
-            (Some(429), asked) => Answer::Throttled {
+            (Some(429), asked) => Feedback::Throttled {
                 until: asked.map(|asked| asked.until(now)),
             },
-            (Some(503), Some(asked)) => Answer::Throttled {
+            (Some(503), Some(asked)) => Feedback::Throttled {
                 until: Some(asked.until(now)),
             },
-            (Some(status), _) if is_of_the_message(status) => Answer::Lives { took },
-            (None, _) if is_out_of_reach(error) => Answer::Unreachable,
-            _ => Answer::Failed,
+            (Some(status), _) if is_of_the_message(status) => Feedback::Lives { took },
+            (None, _) if is_out_of_reach(error) => Feedback::Unreachable,
+            _ => Feedback::Failed,
         }
     }
 
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn an_answer_speaks_of_the_endpoint_or_of_the_message() {
-        let lives = Answer::Lives { took: TOOK };
-        let pause = |second| Answer::Throttled {
+        let lives = Feedback::Lives { took: TOOK };
+        let pause = |second| Feedback::Throttled {
             until: Some(at(second)),
         };
         for (statuses, retry_after, expected) in [
@@ -130,14 +130,14 @@ mod tests {
             (&[400, 402, 404, 405, 406, 409, 410, 411], None, lives),
             (&[412, 413, 414, 415, 416, 417, 418, 422], None, lives),
             (&[423, 424, 425, 426, 428, 431, 451, 499], None, lives),
-            (&[401, 403, 407, 408, 421], None, Answer::Failed),
-            (&[300, 301, 302, 304, 307, 308], None, Answer::Failed),
-            (&[500, 502, 503, 504, 599], None, Answer::Failed),
-            (&[199, 600, 999], None, Answer::Failed),
-            (&[429], None, Answer::Throttled { until: None }),
-            (&[429], Some("soon"), Answer::Throttled { until: None }),
+            (&[401, 403, 407, 408, 421], None, Feedback::Failed),
+            (&[300, 301, 302, 304, 307, 308], None, Feedback::Failed),
+            (&[500, 502, 503, 504, 599], None, Feedback::Failed),
+            (&[199, 600, 999], None, Feedback::Failed),
+            (&[429], None, Feedback::Throttled { until: None }),
+            (&[429], Some("soon"), Feedback::Throttled { until: None }),
             (&[429, 503], Some("9"), pause(109)),
-            (&[500, 502], Some("9"), Answer::Failed),
+            (&[500, 502], Some("9"), Feedback::Failed),
             (&[422], Some("9"), lives),
         ] {
             for status in statuses {
@@ -151,14 +151,14 @@ mod tests {
     #[test]
     fn without_an_answer_the_endpoint_fails_or_is_not_there() {
         for (error, expected) in [
-            ("timeout", Answer::Unreachable),
-            ("dns_error", Answer::Unreachable),
-            ("connection_refused", Answer::Unreachable),
-            ("connect", Answer::Unreachable),
-            ("network_unreachable", Answer::Unreachable),
-            ("connection_reset", Answer::Failed),
-            ("tls_error", Answer::Failed),
-            ("blocked", Answer::Failed),
+            ("timeout", Feedback::Unreachable),
+            ("dns_error", Feedback::Unreachable),
+            ("connection_refused", Feedback::Unreachable),
+            ("connect", Feedback::Unreachable),
+            ("network_unreachable", Feedback::Unreachable),
+            ("connection_reset", Feedback::Failed),
+            ("tls_error", Feedback::Failed),
+            ("blocked", Feedback::Failed),
         ] {
             let verdict = Verdict::of_transport(error);
             let found = verdict.of_the_endpoint(None, TOOK, at(100));
