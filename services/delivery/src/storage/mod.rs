@@ -175,14 +175,41 @@ pub struct NewDelivery {
 /// What became of an event that was to be taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// Its deliveries are at the positions that follow, in order.
-    New { client: Position, event: Position },
+    New(Placed),
     /// The key is known, for the same event. That one was durable before.
-    Duplicate { event: Position },
+    Duplicate {
+        event: Position,
+    },
     /// The key is known, for another event.
     KeyReused,
     /// Its client's endpoints are not those that were seen: plan again.
     Replan,
+}
+
+/// Where an event lies since its commit, and its deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub client: Position,
+    pub event: Position,
+    /// Of each delivery, in order. `None`: its endpoint is removed and it was left out, as only what a change raises can be.
+    pub deliveries: Vec<Option<Position>>,
+}
+
+impl NewDelivery {
+    /// The row that the commit of its event made of it.
+    pub fn stored(self, position: Position, placed: &Placed, event: Carried) -> Stored {
+        Stored {
+            position,
+            delivery_id: self.delivery_id,
+            client: placed.client,
+            endpoint: self.endpoint,
+            line: self.line,
+            order_at: position,
+            life: self.life,
+            blocks: false,
+            event,
+        }
+    }
 }
 
 /// A page of the feed, decided: one commit of cursor, events, deliveries and first counts (R3, R4).
@@ -232,6 +259,16 @@ pub struct Change {
     /// The start of the one behind it in its line: both are committed, or neither.
     pub next: Option<Box<Change>>,
     pub now: Timestamp,
+}
+
+/// What a change left in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Its new place in its line, of one that was moved to the tail.
+    pub order_at: Option<Position>,
+    /// Of each event that it raised, in order. `None`: its client is removed, or another change disabled the endpoint.
+    pub raised: Vec<Option<Placed>>,
+    pub next: Option<Box<Changed>>,
 }
 
 /// How an attempt ended, as it is kept. Written once, at its end.
@@ -297,8 +334,19 @@ pub struct Stored {
     pub order_at: Position,
     pub life: Life,
     pub blocks: bool,
-    pub created_at: Timestamp,
     pub event: Carried,
+}
+
+impl Stored {
+    /// The row that a change has made of it.
+    pub fn after(self, change: &Change, changed: &Changed) -> Self {
+        Self {
+            life: change.life.clone(),
+            order_at: changed.order_at.unwrap_or(self.order_at),
+            blocks: change.blocks,
+            ..self
+        }
+    }
 }
 
 /// A delivery as its list tells it: without what it carries.
@@ -482,8 +530,7 @@ pub struct Late {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sliced {
     Done {
-        /// Of each change: whether it was taken.
-        changed: Vec<Result<(), Error>>,
+        changed: Vec<Result<Changed, Error>>,
         /// Where the late deliveries are now; `None` for one that there was already.
         late: Vec<Option<Position>>,
     },
@@ -545,7 +592,7 @@ pub trait Storage: Send + Sync {
 
     /// Commits changes together; each is refused alone, as [`Error::Stale`] unless the delivery is at the version it was
     /// decided from (S9), or as [`Error::Fenced`].
-    async fn change(&self, changes: Vec<Change>) -> Result<Vec<Result<(), Error>>, Error>;
+    async fn change(&self, changes: Vec<Change>) -> Result<Vec<Result<Changed, Error>>, Error>;
 
     /// Open deliveries after a position, in order; fewer than `limit` at the end.
     async fn waiting(

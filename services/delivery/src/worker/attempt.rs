@@ -18,7 +18,7 @@ use crate::domain::transition::{
 };
 use crate::domain::verdict::Verdict;
 use crate::error::Error;
-use crate::storage::{Change, Ended, INTERRUPTED, LANE, Stored};
+use crate::storage::{Change, Changed, Ended, INTERRUPTED, LANE, Stored};
 
 /// After a start that could not be counted.
 const RECOUNT_AFTER: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ impl Worker {
             ..self.change(&stored, life.clone())
         };
         match self.change_one(change).await {
-            Ok(()) => {
+            Ok(_) => {
                 stored.life = life;
                 self.send_and_record(live, slot, stored).await
             }
@@ -236,10 +236,10 @@ impl Worker {
         };
         change.next = behind.as_ref().map(|behind| Box::new(behind.count()));
         let mut backoff = Backoff::up_to(PROMPT);
-        loop {
+        let changed = loop {
             match self.change_one(change.clone()).await {
                 Err(Error::Passing(_) | Error::OverShare) => backoff.wait().await,
-                Ok(()) => break,
+                Ok(changed) => break changed,
                 Err(fault) => {
                     // Whichever of the two was not as it had been read: this one is decided without the other.
                     if let Some(behind) = behind.take() {
@@ -253,7 +253,7 @@ impl Worker {
                     return Err(fault);
                 }
             }
-        }
+        };
         if disables && self.registry.by_position(stored.endpoint).is_some() {
             let rules = Rules {
                 enabled: false,
@@ -271,7 +271,9 @@ impl Worker {
         if disables {
             self.learn_endpoints(&stored.event.correlation_id).await;
         }
-        self.set_raised_going(raised).await;
+        for (raised, placed) in raised.into_iter().zip(changed.raised) {
+            self.set_raised_going(raised, placed.as_ref());
+        }
         Ok(())
     }
 
@@ -306,7 +308,7 @@ impl Worker {
         change.report = reports.then_some(self.epoch);
     }
 
-    pub(super) async fn change_one(&self, change: Change) -> Result<(), Error> {
+    pub(super) async fn change_one(&self, change: Change) -> Result<Changed, Error> {
         let mut changed = self.outside.storage.change(vec![change]).await?;
         changed.pop().unwrap_or(Err(Error::Stale))
     }

@@ -82,7 +82,7 @@ impl Worker {
             self.report_if(&mut change, &stored, &effects);
             let (reports, life) = (change.report.is_some(), change.life.clone());
             match self.change_one(change).await {
-                Ok(()) => {
+                Ok(_) => {
                     self.tell_ended_page(&live, &stored, &life);
                     self.overtake(&stored).await;
                     if reports {

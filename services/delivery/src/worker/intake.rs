@@ -175,13 +175,13 @@ impl Worker {
     }
 
     fn set_page_going(self: &Arc<Self>, planned: Planned, accepted: &Accepted) {
-        match *accepted {
-            Accepted::New { client, event } => {
+        match accepted {
+            Accepted::New(placed) => {
                 let reports = planned.plan.planned.iter().any(|planned| {
                     let reason = planned.new.life.state.reason();
                     reason.is_some_and(|reason| reason != SkipReason::AlreadyDelivered.as_str())
                 });
-                self.set_going(planned.plan, event, client, &planned.event.carried);
+                self.set_going(planned.plan, placed, &planned.event.carried);
                 if reports {
                     self.outcomes.notify_one();
                 }

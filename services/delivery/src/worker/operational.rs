@@ -10,14 +10,13 @@ use schema::webhooks::DisabledReason;
 use serde_json::json;
 
 use super::Worker;
-use super::backoff::{Backoff, PROMPT};
 use super::post::{PLANS_MAX, Plan};
 use super::registry::Live;
 use crate::domain::delivery::Carried;
 use crate::domain::endpoint::{DISABLED_TYPE, EXHAUSTED_TYPE, Endpoint};
 use crate::domain::ids::{EventId, Position};
 use crate::domain::transition::{Effect, Life, SkipReason};
-use crate::storage::{Accept, Accepted, LANE, NewEvent, Stored, WholeEvent};
+use crate::storage::{Accept, Accepted, LANE, NewEvent, Placed, Stored};
 
 /// An event to be committed with a change, and the slots of its deliveries.
 pub(super) struct Raised {
@@ -94,34 +93,12 @@ impl Worker {
         })
     }
 
-    /// Starts what was committed with a change.
-    pub(super) async fn set_raised_going(self: &Arc<Self>, raised: Vec<Raised>) {
-        for Raised { accept, plan } in raised {
-            let carried = &accept.event.carried;
-            let client = accept.seen.map_or(0, |seen| seen.client);
-            // Where it lies is known to the store alone.
-            match self.whole_event(carried.event_id).await {
-                Some(event) => {
-                    let plan = plan.of(&event.deliveries);
-                    self.set_going(plan, event.summary.position, client, carried);
-                }
-                None => plan.drop_slots(),
-            }
-        }
-    }
-
-    /// `None`: it is not there, or the process stops.
-    async fn whole_event(&self, event: EventId) -> Option<WholeEvent> {
-        let mut backoff = Backoff::up_to(PROMPT);
-        loop {
-            match self.outside.storage.event(event).await {
-                Ok(event) => return event,
-                Err(fault) if fault.is_final() => {
-                    self.note_fault(&fault);
-                    return None;
-                }
-                Err(_) => backoff.wait().await,
-            }
+    /// Starts what was committed with a change; `None`: it was not said.
+    pub(super) fn set_raised_going(self: &Arc<Self>, raised: Raised, placed: Option<&Placed>) {
+        let Raised { accept, plan } = raised;
+        match placed {
+            Some(placed) => self.set_going(plan, placed, &accept.event.carried),
+            None => plan.drop_slots(),
         }
     }
 
@@ -154,7 +131,13 @@ impl Worker {
                         Err(fault) => fault,
                     }
                 }
-                Ok(_) => return self.set_raised_going(vec![raised]).await,
+                Ok(Accepted::New(placed)) => {
+                    return self.set_raised_going(raised, Some(&placed));
+                }
+                // It has no key under which it could be known.
+                Ok(Accepted::Duplicate { .. } | Accepted::KeyReused) => {
+                    return self.set_raised_going(raised, None);
+                }
                 Err(fault) => {
                     raised.plan.drop_slots();
                     fault

@@ -19,7 +19,7 @@ use crate::domain::rollup;
 use crate::domain::transition::{Input, Life, SkipReason, State, transition};
 use crate::error::Error;
 use crate::storage::{
-    Accept, Accepted, IdempotencyKey, KnownAs, LANE, NewDelivery, NewEvent, Seen, Stored, Summary,
+    Accept, Accepted, IdempotencyKey, KnownAs, LANE, NewDelivery, NewEvent, Placed, Seen,
     WholeEvent,
 };
 
@@ -91,22 +91,6 @@ impl Plan {
         }
     }
 
-    /// What of it was committed: an endpoint may have been removed since it was planned.
-    pub(super) fn of(self, committed: &[Summary]) -> Self {
-        let is_there = |planned: &Planned| {
-            let id = planned.new.delivery_id;
-            committed.iter().any(|summary| summary.delivery_id == id)
-        };
-        let seen = self.seen;
-        let (planned, gone) = self.planned.into_iter().partition(is_there);
-        Self {
-            seen,
-            planned: gone,
-        }
-        .drop_slots();
-        Self { seen, planned }
-    }
-
     pub(super) fn deliveries(&self) -> Vec<NewDelivery> {
         self.planned
             .iter()
@@ -168,15 +152,13 @@ impl Worker {
             }
             let accept = self.accept(&client_id, &event, &plan);
             match self.outside.storage.accept(accept).await {
-                Ok(Accepted::New {
-                    client,
-                    event: position,
-                }) => {
+                Ok(Accepted::New(placed)) => {
                     if plan.seen.is_none() {
-                        self.registry.note_client(&client_id, client, self.now());
+                        let now = self.now();
+                        self.registry.note_client(&client_id, placed.client, now);
                     }
                     let answer = answer_to(&event, &plan);
-                    self.set_going(plan, position, client, &event.carried);
+                    self.set_going(plan, &placed, &event.carried);
                     return Ok(Posted::New(answer));
                 }
                 Ok(Accepted::Duplicate { event: known }) => {
@@ -361,21 +343,21 @@ impl Worker {
         }
     }
 
-    /// Sends or queues what is committed now. Deliveries are at the positions after their event's.
-    pub(super) fn set_going(
-        self: &Arc<Self>,
-        plan: Plan,
-        event: Position,
-        client: Position,
-        carried: &Carried,
-    ) {
-        for (position, planned) in (event + 1..).zip(plan.planned) {
+    /// Sends or queues what is committed now.
+    pub(super) fn set_going(self: &Arc<Self>, plan: Plan, placed: &Placed, carried: &Carried) {
+        for (position, planned) in placed.deliveries.iter().zip(plan.planned) {
             let Planned {
                 live,
                 slot,
                 place,
                 new,
             } = planned;
+            let Some(position) = *position else {
+                if let Some(slot) = slot {
+                    slot.unreserve();
+                }
+                continue;
+            };
             if new.life.state.is_terminal() {
                 self.tell_skipped(&live, carried, &new);
                 continue;
@@ -389,18 +371,7 @@ impl Worker {
                 continue;
             };
             slot.settle(position);
-            let stored = Stored {
-                position,
-                delivery_id: new.delivery_id,
-                client,
-                endpoint: new.endpoint,
-                line: new.line,
-                order_at: position,
-                created_at: new.life.age_from,
-                life: new.life,
-                blocks: false,
-                event: carried.clone(),
-            };
+            let stored = new.stored(position, placed, carried.clone());
             let number = stored.life.started;
             let attempt = Arc::clone(self).send_and_record(live, slot, stored);
             self.go(position, number, attempt);

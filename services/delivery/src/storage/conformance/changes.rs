@@ -111,7 +111,8 @@ pub(super) async fn a_change_from_an_older_version_is_refused_alone(storage: &dy
         ])
         .await;
 
-    let expected = vec![Err(Error::Stale), Ok(()), Err(Error::Stale)];
+    let taken = Ok(Changed::default());
+    let expected = vec![Err(Error::Stale), taken, Err(Error::Stale)];
     assert_eq!(answers, Ok(expected));
     assert_eq!(stored(storage, positions[0]).await.life.started, 0);
     assert_eq!(stored(storage, positions[1]).await.life.started, 1);
@@ -130,7 +131,7 @@ pub(super) async fn an_outcome_and_the_count_of_the_next_are_taken_both_or_neith
         next: Some(Box::new(started(second, epoch))),
         ..ended(open, hub.epoch, State::Delivered, at(4))
     };
-    let changed = Stored {
+    let other = Stored {
         life: Life {
             version: second.life.version + 7,
             ..second.life.clone()
@@ -143,7 +144,7 @@ pub(super) async fn an_outcome_and_the_count_of_the_next_are_taken_both_or_neith
     };
 
     for (refused, why) in [
-        (both(&open, &changed, hub.epoch), Error::Stale),
+        (both(&open, &other, hub.epoch), Error::Stale),
         (both(&first, &second, hub.epoch), Error::Stale),
         (both(&open, &second, hub.epoch - 1), fenced),
     ] {
@@ -151,9 +152,9 @@ pub(super) async fn an_outcome_and_the_count_of_the_next_are_taken_both_or_neith
         assert_eq!(stored(storage, positions[0]).await, open);
         assert_eq!(stored(storage, positions[1]).await, second);
     }
-    let taken = change(storage, both(&open, &second, hub.epoch)).await;
+    let taken = changed(storage, both(&open, &second, hub.epoch)).await;
 
-    assert_eq!(taken, Ok(()));
+    assert!(taken.unwrap().next.is_some());
     let states = [
         stored(storage, positions[0]).await.life.state,
         stored(storage, positions[1]).await.life.state,
@@ -196,6 +197,68 @@ pub(super) async fn what_is_said_of_a_delivery_is_in_its_commit(storage: &dyn St
     assert_eq!(raised.deliveries.len(), 1);
     assert_eq!(raised.deliveries[0].endpoint, ours.position);
     assert_eq!(seen(storage, "nobody").await, None);
+}
+
+pub(super) async fn a_change_tells_where_lies_what_it_raised(storage: &dyn Storage) {
+    let hub = hub(storage).await;
+    let positions = hub.insert(storage, &["evt_1", "evt_2"]).await;
+    let (kept, removed) = (
+        register(storage, "acme").await,
+        register(storage, "acme").await,
+    );
+    let job = job_of(JobKind::RemoveEndpoint, &removed);
+    storage.remove_endpoint(LANE, job).await.unwrap();
+    let plan = seen(storage, "acme").await;
+    let three = [removed.position, hub.endpoint, kept.position];
+    let raise = vec![
+        accept_of("nobody", None, "delivery.exhausted", &[kept.position]),
+        accept_of("acme", plan, "delivery.exhausted", &three),
+        // Of an endpoint that this change did not disable.
+        accept_of("acme", plan, DISABLED_TYPE, &three),
+    ];
+    let [first, second] = [
+        stored(storage, positions[0]).await,
+        stored(storage, positions[1]).await,
+    ];
+    let behind = Change {
+        raise: vec![accept_of("acme", plan, "delivery.exhausted", &[])],
+        ..started(&second, hub.epoch)
+    };
+    let change = Change {
+        raise: raise.clone(),
+        next: Some(Box::new(behind.clone())),
+        ..started(&first, hub.epoch)
+    };
+
+    let told = changed(storage, change.clone()).await.unwrap();
+
+    let [None, Some(placed), None] = &told.raised[..] else {
+        panic!("{told:?}");
+    };
+    let event = raise[1].event.carried.clone();
+    let whole = storage.event(event.event_id).await.unwrap().unwrap();
+    assert_eq!(placed.event, whole.summary.position);
+    assert_eq!(placed.client, kept.client);
+    let at = placed.event;
+    assert_eq!(placed.deliveries, [None, Some(at + 1), Some(at + 2)]);
+    for (new, place) in raise[1].deliveries.iter().zip(&placed.deliveries) {
+        let Some(place) = *place else { continue };
+        let told = new.clone().stored(place, placed, event.clone());
+        assert_eq!(told, stored(storage, place).await);
+    }
+    let next = told.next.as_deref().unwrap();
+    let [Some(after)] = &next.raised[..] else {
+        panic!("{next:?}");
+    };
+    assert_eq!((after.event, &after.deliveries), (at + 3, &vec![]));
+    assert_eq!(
+        first.after(&change, &told),
+        stored(storage, positions[0]).await
+    );
+    assert_eq!(
+        second.after(&behind, next),
+        stored(storage, positions[1]).await
+    );
 }
 
 pub(super) async fn an_endpoint_is_disabled_in_the_commit_of_what_disables_it(
@@ -318,9 +381,10 @@ pub(super) async fn a_change_may_move_a_delivery_to_the_tail(storage: &dyn Stora
         to_tail: true,
         ..change_of(&before, before.life.clone())
     };
-    change(storage, to_tail).await.unwrap();
+    let told = changed(storage, to_tail.clone()).await.unwrap();
 
     let moved = stored(storage, positions[0]).await;
+    assert_eq!(before.after(&to_tail, &told), moved);
     assert!(moved.order_at > positions[1]);
     assert_eq!(moved.position, positions[0]);
     change(storage, change_of(&moved, moved.life.clone()))

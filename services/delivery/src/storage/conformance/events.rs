@@ -10,17 +10,19 @@ pub(super) async fn an_accepted_event_has_its_deliveries_at_the_positions_that_f
     let plan = seen(storage, "acme").await;
     let accept = accept_of("acme", plan, "order.created", &[first, second]);
 
-    let event = take(storage, accept.clone()).await;
+    let accepted = storage.accept(accept.clone()).await;
+    let Ok(Accepted::New(placed)) = accepted else {
+        panic!("{accepted:?}");
+    };
+    let event = placed.event;
     let next = take(storage, accept_of("acme", plan, "order.created", &[])).await;
 
+    assert_eq!(placed.client, plan.unwrap().client);
+    assert_eq!(placed.deliveries, [Some(event + 1), Some(event + 2)]);
     for (at, new) in (event + 1..).zip(&accept.deliveries) {
         let found = stored(storage, at).await;
-        assert_eq!(found.delivery_id, new.delivery_id);
-        assert_eq!((found.endpoint, found.line), (new.endpoint, new.line));
-        assert_eq!((found.order_at, found.blocks), (at, false));
-        assert_eq!(found.client, plan.unwrap().client);
-        assert_eq!(found.life, new.life);
-        assert_eq!(found.event, accept.event.carried);
+        let carried = accept.event.carried.clone();
+        assert_eq!(new.clone().stored(at, &placed, carried), found);
     }
     assert_eq!(next, event + 3);
 }
@@ -138,7 +140,7 @@ pub(super) async fn a_payload_is_kept_byte_for_byte(storage: &dyn Storage) {
 
     let taken = storage.take_in(hub.page(vec![new.clone()])).await.unwrap();
 
-    let Some([Accepted::New { event, .. }]) = taken.as_deref() else {
+    let Some([Accepted::New(Placed { event, .. })]) = taken.as_deref() else {
         panic!("{taken:?}");
     };
     let found = stored(storage, event + 1).await;

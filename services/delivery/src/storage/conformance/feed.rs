@@ -43,25 +43,25 @@ pub(super) async fn an_event_of_the_feed_is_taken_in_once_for_each_revision(stor
     let client = hub.seen.unwrap().client;
     let Some(
         [
-            Accepted::New { event, .. },
+            Accepted::New(Placed { event, .. }),
             _,
-            Accepted::New { event: later, .. },
+            Accepted::New(Placed { event: later, .. }),
         ],
     ) = first.as_deref()
     else {
         panic!("{first:?}");
     };
     let (event, later) = (*event, *later);
+    let new = |event| {
+        Accepted::New(Placed {
+            client,
+            event,
+            deliveries: vec![Some(event + 1)],
+        })
+    };
     assert_eq!(
         first.unwrap(),
-        [
-            Accepted::New { client, event },
-            Accepted::Duplicate { event },
-            Accepted::New {
-                client,
-                event: later
-            },
-        ]
+        [new(event), Accepted::Duplicate { event }, new(later)]
     );
     assert_eq!(
         again.unwrap(),
@@ -90,7 +90,7 @@ pub(super) async fn a_page_is_taken_in_whatever_was_posted_under_its_key(storage
     let Ok(Some(first)) = first else {
         panic!("{first:?}");
     };
-    let [Accepted::New { event, .. }] = first[..] else {
+    let [Accepted::New(Placed { event, .. })] = first[..] else {
         panic!("{first:?}");
     };
     assert!(event > posted);

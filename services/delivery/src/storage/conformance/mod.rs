@@ -73,6 +73,7 @@ conformance! {
         a_change_from_an_older_version_is_refused_alone,
         an_outcome_and_the_count_of_the_next_are_taken_both_or_neither,
         what_is_said_of_a_delivery_is_in_its_commit,
+        a_change_tells_where_lies_what_it_raised,
         an_endpoint_is_disabled_in_the_commit_of_what_disables_it,
         that_an_endpoint_was_disabled_is_said_by_the_one_that_disabled_it,
         a_line_stops_at_a_delivery_until_its_next_change,
@@ -232,7 +233,7 @@ pub(crate) fn known_as(accept: Accept, known_as: KnownAs) -> Accept {
 /// Accepts an event; answers where it is.
 pub(crate) async fn take(storage: &dyn Storage, accept: Accept) -> Position {
     match storage.accept(accept).await.unwrap() {
-        Accepted::New { event, .. } => event,
+        Accepted::New(placed) => placed.event,
         other => panic!("{other:?}"),
     }
 }
@@ -295,7 +296,7 @@ impl Hub {
         let events = ids.iter().map(|id| self.feed_event(id)).collect();
         let taken = storage.take_in(self.page(events)).await.unwrap().unwrap();
         let deliveries = taken.into_iter().map(|taken| match taken {
-            Accepted::New { event, .. } => event + 1,
+            Accepted::New(placed) => placed.event + 1,
             other => panic!("{other:?}"),
         });
         deliveries.collect()
@@ -336,7 +337,12 @@ pub(crate) fn change_of(before: &Stored, life: Life) -> Change {
     }
 }
 
-pub(crate) async fn change(storage: &dyn Storage, change: Change) -> Result<(), Error> {
+pub(crate) async fn change(storage: &dyn Storage, one: Change) -> Result<(), Error> {
+    changed(storage, one).await.map(drop)
+}
+
+/// As [`change`]; what it left.
+pub(crate) async fn changed(storage: &dyn Storage, change: Change) -> Result<Changed, Error> {
     let mut answers = storage.change(vec![change]).await.unwrap();
     assert_eq!(answers.len(), 1);
     answers.remove(0)

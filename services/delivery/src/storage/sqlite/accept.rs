@@ -10,7 +10,7 @@ use super::writer::Answer;
 use super::{clients, endpoints};
 use crate::domain::ids::{Lane, Position};
 use crate::error::Error;
-use crate::storage::{Accept, Accepted, IdempotencyKey, KnownAs, NewDelivery, Seen};
+use crate::storage::{Accept, Accepted, IdempotencyKey, KnownAs, NewDelivery, Placed, Seen};
 
 /// Takes an event in, if it was planned from what is so now.
 pub(super) fn accept(
@@ -33,30 +33,24 @@ pub(super) fn accept(
         return Ok(Err(fenced));
     }
     let client = client_of(tx, accept, known)?;
-    let event = insert(tx, accept, client)?;
-    Ok(Ok(Answer::Accepted(Accepted::New { client, event })))
+    let placed = insert(tx, accept, client)?;
+    Ok(Ok(Answer::Accepted(Accepted::New(placed))))
 }
 
 /// What is said of a delivery to its client, in the commit of what it says. A client that is removed is told nothing.
-pub(super) fn raise(tx: &Transaction<'_>, accept: &Accept) -> Result<()> {
+pub(super) fn raise(tx: &Transaction<'_>, accept: &Accept) -> Result<Option<Placed>> {
     let Some(seen) = clients::find(tx, accept.lane, &accept.client_id)? else {
-        return Ok(());
+        return Ok(None);
     };
     if duplicate(tx, accept, seen.client)?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let mut deliveries = Vec::with_capacity(accept.deliveries.len());
     for new in &accept.deliveries {
-        if !endpoints::is_removed(tx, accept.lane, new.endpoint)? {
-            deliveries.push(new.clone());
-        }
+        let is_removed = endpoints::is_removed(tx, accept.lane, new.endpoint)?;
+        deliveries.push((!is_removed).then_some(new));
     }
-    let accept = Accept {
-        deliveries,
-        ..accept.clone()
-    };
-    insert(tx, &accept, seen.client)?;
-    Ok(())
+    insert_with(tx, accept, seen.client, &deliveries).map(Some)
 }
 
 pub(super) fn client_of(
@@ -117,10 +111,21 @@ fn duplicate_of_client(
     }))
 }
 
-/// Inserts an event whose key is not known; answers its position.
-pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) -> Result<Position> {
+/// Inserts an event whose key is not known, with its deliveries.
+pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) -> Result<Placed> {
+    let all: Vec<_> = accept.deliveries.iter().map(Some).collect();
+    insert_with(tx, accept, client, &all)
+}
+
+/// As [`insert`], with those deliveries that are not left out.
+fn insert_with(
+    tx: &Transaction<'_>,
+    accept: &Accept,
+    client: Position,
+    deliveries: &[Option<&NewDelivery>],
+) -> Result<Placed> {
     let (lane, new) = (accept.lane, &accept.event);
-    let fanout = accept.deliveries.len() as u64;
+    let fanout = deliveries.iter().flatten().count() as u64;
     let position = advance(tx, lane, 1 + fanout)?;
     match &new.known_as {
         None => {}
@@ -156,10 +161,20 @@ pub(super) fn insert(tx: &Transaction<'_>, accept: &Accept, client: Position) ->
         client,
         from_hub: source.is_some(),
     };
-    for (delivery, at) in accept.deliveries.iter().zip(position + 1..) {
-        deliveries::insert(tx, lane, at, of, delivery, accept.now)?;
+    let mut free = position + 1..;
+    let mut places = Vec::with_capacity(deliveries.len());
+    for new in deliveries {
+        let place = new.and_then(|_| free.next());
+        if let (Some(at), Some(new)) = (place, new) {
+            deliveries::insert(tx, lane, at, of, new, accept.now)?;
+        }
+        places.push(place);
     }
-    Ok(position)
+    Ok(Placed {
+        client,
+        event: position,
+        deliveries: places,
+    })
 }
 
 fn put_key(

@@ -9,7 +9,7 @@ use super::{accept, endpoints};
 use crate::domain::endpoint::DISABLED_TYPE;
 use crate::domain::ids::{Lane, Position};
 use crate::error::Error;
-use crate::storage::{Change, Ended, code_of};
+use crate::storage::{Accept, Change, Changed, Ended, Placed, code_of};
 
 /// What is kept of an answer once there was a later attempt, in bytes.
 const EARLIER_RESPONSE_MAX: usize = 1_024;
@@ -17,7 +17,7 @@ const EARLIER_RESPONSE_MAX: usize = 1_024;
 pub(super) fn change(
     tx: &Transaction<'_>,
     change: &Change,
-) -> Result<std::result::Result<(), Error>> {
+) -> Result<std::result::Result<Changed, Error>> {
     if let Some(next) = &change.next
         && let Err(refused) = may(tx, next)?
     {
@@ -26,7 +26,11 @@ pub(super) fn change(
     if let Err(fenced) = is_owners(tx, change)? {
         return Ok(Err(fenced));
     }
-    if !update(tx, change)? {
+    let tail = match change.to_tail {
+        true => Some(advance(tx, change.lane, 1)?),
+        false => None,
+    };
+    if !update(tx, change, tail)? {
         return Ok(Err(Error::Stale));
     }
     let (lane, now) = (change.lane, change.now);
@@ -50,16 +54,31 @@ pub(super) fn change(
         }
         None => false,
     };
-    for raised in &change.raise {
-        // Of several that would have disabled it, one did.
-        if disables || raised.event.carried.event_type != DISABLED_TYPE {
-            accept::raise(tx, raised)?;
-        }
+    let raised = change
+        .raise
+        .iter()
+        .map(|accept| raise(tx, accept, disables));
+    let raised = raised.collect::<Result<_>>()?;
+    let next = match &change.next {
+        Some(next) => match self::change(tx, next)? {
+            Ok(changed) => Some(Box::new(changed)),
+            Err(refused) => return Ok(Err(refused)),
+        },
+        None => None,
+    };
+    Ok(Ok(Changed {
+        order_at: tail,
+        raised,
+        next,
+    }))
+}
+
+/// Of several changes that would have disabled an endpoint, the one that did says so.
+fn raise(tx: &Transaction<'_>, accept: &Accept, disables: bool) -> Result<Option<Placed>> {
+    if !disables && accept.event.carried.event_type == DISABLED_TYPE {
+        return Ok(None);
     }
-    match &change.next {
-        Some(next) => self::change(tx, next),
-        None => Ok(Ok(())),
-    }
+    accept::raise(tx, accept)
 }
 
 /// Whether a change would be taken: asked before what it is to be committed with is written.
@@ -93,12 +112,8 @@ fn endpoint_of(tx: &Transaction<'_>, lane: Lane, delivery: Position) -> Result<P
 
 /// Writes the new life; answers whether the version was the one that is there. Without RETURNING, for which SQLite keeps
 /// a table and a journal of each statement.
-fn update(tx: &Transaction<'_>, change: &Change) -> Result<bool> {
+fn update(tx: &Transaction<'_>, change: &Change, tail: Option<Position>) -> Result<bool> {
     let (lane, life) = (change.lane, &change.life);
-    let tail = match change.to_tail {
-        true => Some(advance(tx, lane, 1)?),
-        false => None,
-    };
     let changed = tx
         .prepare_cached(
             "UPDATE deliveries SET version = ?, status = ?, reason = ?, generation = ?, next_trigger = ?, started = ?,

@@ -44,12 +44,9 @@ fn take(tx: &Transaction<'_>, intake: &Intake, event: &FeedEvent) -> Result<Acce
         return Ok(before);
     }
     let client = client_of(tx, accept, known)?;
-    let position = insert(tx, accept, client)?;
-    report_again(tx, intake, event, position)?;
-    Ok(Accepted::New {
-        client,
-        event: position,
-    })
+    let placed = insert(tx, accept, client)?;
+    report_again(tx, intake, event, placed.event)?;
+    Ok(Accepted::New(placed))
 }
 
 /// Tells what is on record of the deliveries that event-store has no word of.

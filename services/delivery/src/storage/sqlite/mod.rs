@@ -16,9 +16,9 @@ use rusqlite::Connection;
 use schema::delivery::Outcome;
 
 use super::{
-    Accept, Accepted, Candidate, Change, Client, Condition, Ended, Epoch, EventSummary, Filter,
-    Intake, Job, JobSlice, Page, Put, PutEndpoint, Retired, Sliced, Storage, Stored, Summary,
-    TakenIn, Timers, Vault, Waiting, WholeEvent,
+    Accept, Accepted, Candidate, Change, Changed, Client, Condition, Ended, Epoch, EventSummary,
+    Filter, Intake, Job, JobSlice, Page, Put, PutEndpoint, Retired, Sliced, Storage, Stored,
+    Summary, TakenIn, Timers, Vault, Waiting, WholeEvent,
 };
 use crate::domain::endpoint::Endpoint;
 use crate::domain::ids::{DeliveryId, EventId, JobId, Lane, Position};
@@ -266,7 +266,7 @@ impl Storage for Sqlite {
         self.submit(Write::TakeIn(intake)).await?.taken_in()
     }
 
-    async fn change(&self, changes: Vec<Change>) -> Result<Vec<Result<(), Error>>, Error> {
+    async fn change(&self, changes: Vec<Change>) -> Result<Vec<Result<Changed, Error>>, Error> {
         self.submit_urgent(Write::Change(changes)).await?.changed()
     }
 

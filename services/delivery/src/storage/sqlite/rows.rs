@@ -42,7 +42,7 @@ pub(super) const SUMMARY_JOINS: &str = "CROSS JOIN events e ON e.lane = d.lane A
 /// What [`stored`] reads, of deliveries `d` with their events `e`.
 pub(super) const STORED: &str = concat!(
     life_columns!(),
-    ", d.position, d.delivery_id, d.client, d.endpoint, d.line, d.order_at, d.blocks, d.created_at, e.event_id, \
+    ", d.position, d.delivery_id, d.client, d.endpoint, d.line, d.order_at, d.blocks, e.event_id, \
      e.event_type, e.correlation_id, e.source_event_id, e.revision, e.stored_at, e.operational, e.payload"
 );
 
@@ -244,7 +244,6 @@ pub(super) fn stored(row: &Row<'_>, lane: Lane) -> Result<Stored> {
         line: line_of(columns.get()?),
         order_at: columns.get()?,
         blocks: columns.get()?,
-        created_at: columns.at()?,
         event: Carried {
             event_id: EventId {
                 lane,

@@ -13,8 +13,8 @@ use super::{accept, changes, clients, endpoints, feed, jobs, lanes, outcomes, re
 use crate::domain::ids::{JobId, Lane, Position};
 use crate::error::Error;
 use crate::storage::{
-    Accept, Accepted, Change, Epoch, Intake, Job, JobSlice, Put, PutEndpoint, RETIRE_SLICE,
-    Retired, SLICE, Sliced, TakenIn, Timers, Vault,
+    Accept, Accepted, Change, Changed, Epoch, Intake, Job, JobSlice, Put, PutEndpoint,
+    RETIRE_SLICE, Retired, SLICE, Sliced, TakenIn, Timers, Vault,
 };
 
 /// Statements that stay prepared: every one of a write.
@@ -101,7 +101,7 @@ answers! {
     Known(bool) = known,
     Accepted(Accepted) = accepted,
     TakenIn(TakenIn) = taken_in,
-    Changed(Vec<Result<(), Error>>) = changed,
+    Changed(Vec<Result<Changed, Error>>) = changed,
     Retired(Retired) = retired,
     Job(Option<Box<Job>>) = job,
     Sliced(Sliced) = sliced,

@@ -4,7 +4,7 @@ use schema::webhooks::Trigger;
 
 use super::*;
 use crate::domain::transition::{ExhaustReason, OpenAttempt, SkipReason};
-use crate::storage::{LANE, Stored};
+use crate::storage::{LANE, Placed, Stored};
 
 const KEPT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -118,7 +118,7 @@ async fn a_store_of_the_first_release_goes_on_where_it_was() {
 
     let [
         Accepted::Duplicate { event: known },
-        Accepted::New { event: new, .. },
+        Accepted::New(Placed { event: new, .. }),
     ] = taken[..]
     else {
         panic!("{taken:?}");
