@@ -168,7 +168,7 @@ pub fn rotated(
         confidential.previous.clear();
         return Ok(rotated);
     }
-    // CheckedEndpoint a second time, it must not put the new one in the place of the one before.
+    // Requested a second time, it must not put the new one in the place of the one before.
     if secret == confidential.secret {
         return Ok(rotated);
     }
